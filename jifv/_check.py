@@ -1,0 +1,85 @@
+"""Checks of arguments, raised before anything is compiled.
+
+Shapes are known while tracing, values are not: a check of values is skipped for an array being traced.
+"""
+
+import operator
+from typing import Any
+
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import ArrayLike
+
+
+def concrete(x: Any) -> bool:
+    """Whether `x` has values, that is, is not an argument of a `jit`, `vmap` or `grad` being traced."""
+    return not isinstance(x, Tracer)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise unless `value` is a positive integer (Python's or NumPy's; a bool is not one).
+
+    Raises:
+        TypeError: `value` is not an integer.
+        ValueError: `value` is zero or negative.
+    """
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a positive integer, got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+
+
+def check_nonnegative(name: str, value: Any) -> None:
+    """Raise unless `value` is one finite real number >= 0.
+
+    Raises:
+        TypeError: `value` is not a real number.
+        ValueError: `value` is negative, infinite, NaN or not a scalar.
+    """
+    if np.ndim(value) != 0:
+        raise ValueError(f"{name} must be a scalar, got shape {np.shape(value)}")
+    if not concrete(value):
+        return
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        number = float(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a number >= 0, got {value!r}") from None
+    if not (np.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be finite and >= 0, got {number}")
+
+
+def check_power(power: Any) -> None:
+    """Raise unless `power`, the exponent k of the cosine, is one finite real number k >= 0.
+
+    Raises:
+        TypeError: `power` is not a real number.
+        ValueError: `power` is negative, infinite, NaN or not a scalar.
+    """
+    check_nonnegative("power", power)
+
+
+def check_objectives(objectives: ArrayLike, features: int) -> None:
+    """Raise unless `objectives`, of shape (*batch, n), are finite and nonzero with n = `features`.
+
+    The length of an objective and the signs of its entries are free.
+
+    Raises:
+        ValueError: the last axis is not `features`, an entry is NaN or infinite, or an objective is zero.
+    """
+    shape = np.shape(objectives)
+    if not shape or shape[-1] != features:
+        raise ValueError(f"objectives must have a last axis of {features} features, got shape {shape}")
+    if not concrete(objectives):
+        return
+    # NumPy and not jnp: inside a jit even an operation on a constant gives a tracer.
+    values = np.asarray(objectives)
+    if not np.isfinite(values).all():
+        raise ValueError("objectives must be finite, got NaN or infinite entries")
+    if not np.any(values, axis=-1).all():
+        raise ValueError("objectives must be nonzero, got one with all entries 0")

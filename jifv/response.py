@@ -1,0 +1,63 @@
+"""The response function f = A∘N∘φ: the parameters p of one sample to one value a feature, r of shape (n,)."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Response: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
+
+
+def compose(
+    apply: Callable[[Float[Array, "..."]], Float[Array, "..."]],
+    network: Callable[[Float[Array, "..."]], Float[Array, "..."]],
+    aggregate: Callable[[Float[Array, "..."]], Float[Array, " n"]],
+) -> Response:
+    """Return f = A∘N∘φ, the function p -> aggregate(network(apply(p))).
+
+    Args:
+        apply: Parametrization φ, p -> x.
+        network: Network N up to the tapped layer, x -> a, with a of shape (h, w, n) or (n,).
+        aggregate: Aggregation A, a -> r.
+
+    Returns:
+        The response function of one sample; use `jax.vmap` for a batch.
+
+    Raises:
+        TypeError: an argument is not callable.
+    """
+    for name, function in (("apply", apply), ("network", network), ("aggregate", aggregate)):
+        if not callable(function):
+            raise TypeError(f"{name} must be a function, got {function!r}")
+
+    def response(parameters: Float[Array, "..."]) -> Float[Array, " n"]:
+        return aggregate(network(apply(parameters)))
+
+    return response
+
+
+def feature_count(f: Response, parameters: Float[Array, "..."] | jax.ShapeDtypeStruct) -> int:
+    """Number n of features of r = f(p), found by tracing f without computing anything.
+
+    Args:
+        f: Response function.
+        parameters: One sample's p, of any shape, or its shape and dtype.
+
+    Returns:
+        n >= 1.
+
+    Raises:
+        TypeError: p or r is not one array of real floating-point numbers.
+        ValueError: r does not have the shape (n,) with n >= 1.
+    """
+    if not hasattr(parameters, "dtype") or not jnp.issubdtype(parameters.dtype, jnp.floating):
+        kind = getattr(parameters, "dtype", type(parameters).__name__)
+        raise TypeError(f"parameters must be an array of floats, got {kind}")
+    response = jax.eval_shape(f, parameters)
+    if not isinstance(response, jax.ShapeDtypeStruct) or not jnp.issubdtype(response.dtype, jnp.floating):
+        raise TypeError(f"f must return one array of floats, got {response}")
+    if len(response.shape) != 1 or response.shape[0] == 0:
+        raise ValueError(f"f must return one value a feature, shape (n,), got shape {response.shape}")
+    return response.shape[0]

@@ -1,0 +1,62 @@
+"""What every test file shares: run-time checks of shapes, float64 on request, reference data if any."""
+
+import importlib.abc
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import jax
+import jaxtyping
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+matplotlib.use("Agg")
+
+
+# Shapes and types in signatures are checked at run time, in jifv and in jifv.models.
+
+_hook = jaxtyping.install_import_hook("jifv", "beartype.beartype").hook
+
+
+class _ModelsFromTheTree(importlib.abc.MetaPathFinder):
+    """Finds jifv.models in the folder models/.
+
+    An editable install finds it as well, but by a finder of its own, and jaxtyping instruments only what
+    Python's finder of files returns: without this class the models' signatures would silently go unchecked.
+    """
+
+    def find_spec(self, fullname, path=None, target=None):
+        return _hook.find_spec(fullname, [str(ROOT)], target) if fullname == "jifv.models" else None
+
+
+sys.meta_path.insert(0, _ModelsFromTheTree())
+
+
+# Compilation makes a first example slow, so there is no deadline. CI draws the same examples every time.
+
+_EXPECTED = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
+hypothesis.settings.register_profile("local", deadline=None, suppress_health_check=_EXPECTED)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, suppress_health_check=_EXPECTED, derandomize=True, database=None, print_blob=True
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture
+def x64():
+    """Float64 within one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the repository; JIFV_SHARED names another one."""
+    override = os.environ.get("JIFV_SHARED")
+    folder = Path(override) if override else ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no reference data: there is no folder ../shared, and JIFV_SHARED names none")
+    return folder
