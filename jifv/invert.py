@@ -1,0 +1,267 @@
+"""Inversion: from a realization's response r and Jacobian J to the objective v with a vanishing gradient.
+
+The gradient of the significance is, up to a positive factor, Jᵀ B v with B = (k+1)·I − k·r̂r̂ᵀ. Everything is
+a singular value decomposition, never an eigendecomposition of a Gram matrix: squaring the condition number
+would in float32 lose every singular value below 3e-4 of the largest, which is where the answer lives. A
+`batch` may be any number of leading axes.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, ScalarLike
+
+from jifv._check import check_power, concrete
+from jifv.jacobian import linearize
+from jifv.response import Response, feature_count
+from jifv.significance import gradient_product, gradient_solve
+
+
+class Inversion(NamedTuple):
+    """The objective found for a realization, and how much to trust it.
+
+    The dimension of the critical space is q, n without one. A direction is active unless the constraint v = 0
+    on silent features takes it out.
+
+    Attributes:
+        objective: v, shape (*batch, n), unit length, ⟨r, v⟩ ≥ 0, exactly 0 on silent features. NaN where
+            nothing is known: r or J not finite, or silent features leave no direction.
+        singular_values: ‖Jᵀ B v‖ of each singular vector, shape (*batch, q), descending; inf for each
+            direction taken out because of silent features.
+        singular_vectors: the v that belong to them, shape (*batch, n, q), one a column, of free sign;
+            orthonormal. The last one is the objective, up to sign.
+        gap: (σ_{q−1} − σ_q)/σ_{q−1} over the active directions, shape (*batch,), in [0, 1]: confidence that
+            the objective is the only candidate. 1 if one direction is active, 0 where σ_{q−1} is itself only
+            rounding error, and where v is NaN.
+        silent: features with rᵢ = 0 and a zero row in J, shape (*batch, n). This gradient says nothing about
+            them.
+    """
+
+    objective: Float[Array, "*batch n"]
+    singular_values: Float[Array, "*batch q"]
+    singular_vectors: Float[Array, "*batch n q"]
+    gap: Float[Array, "*batch"]
+    silent: Bool[Array, "*batch n"]
+
+
+def invert(
+    response: Float[ArrayLike, "*batch n"],
+    jacobian: Float[ArrayLike, "*batch n m"],
+    *,
+    power: ScalarLike = 2.0,
+    basis: Float[ArrayLike, "n q"] | None = None,
+) -> Inversion:
+    """Solve min ‖Jᵀ B v‖ subject to ‖v‖ = 1 and B v ∈ V (Opt. 3 of the paper).
+
+    With V = Rⁿ the solution is the left-singular vector of BJ to the smallest singular value. Otherwise let R
+    be an orthonormal basis of B⁻¹V; then v = R u with u the left-singular vector of RᵀBJ to the smallest
+    singular value. Where the complement of V lies in J's cokernel, an objective v* with JᵀBv* = 0 is found as
+    the normalized B⁻¹QQᵀBv*, Q the basis of V: only modulo that complement.
+
+    A feature is silent where rᵢ = 0 and row i of J is zero. Then eᵢ would be a trivial solution, so such
+    samples are solved with the further constraint vᵢ = 0. For r = 0, r̂ is taken to be 0.
+
+    Args:
+        response: r, shape (*batch, n).
+        jacobian: J, shape (*batch, n, m). Precision below float32 is raised to float32.
+        power: k ≥ 0 of the cosine term in the significance that the realization was optimized for.
+        basis: Q, orthonormal basis of the critical space V, shape (n, q), one for the whole batch; V = Rⁿ if
+            None.
+
+    Returns:
+        The objective with its singular values and vectors; see `Inversion`.
+
+    Raises:
+        TypeError: an array is not of floating point, or `power` is no number.
+        ValueError: shapes do not fit, an axis is empty, `power` is negative or not finite, or the columns of
+            `basis` are not orthonormal to 1e-3 (checked where its values are known, that is, not while it is
+            traced).
+    """
+    response, jacobian = jnp.asarray(response), jnp.asarray(jacobian)
+    _check_linearization(response, jacobian)
+    check_power(power)
+    dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
+    if basis is not None:
+        check_basis(basis, response.shape[-1])
+        basis = jnp.asarray(basis, dtype)
+    return _invert_batch(response.astype(dtype), jacobian.astype(dtype), power, basis)
+
+
+def invert_at(
+    f: Response,
+    parameters: Float[Array, "..."],
+    *,
+    power: ScalarLike = 2.0,
+    basis: Float[ArrayLike, "n q"] | None = None,
+    chunk: int | None = None,
+) -> Inversion:
+    """Invert one realization: `linearize`, then `invert`.
+
+    Args:
+        f: response function, p of any shape to r of shape (n,).
+        parameters: p, of any shape.
+        power: k ≥ 0 of the cosine term.
+        basis: orthonormal basis of the critical space, shape (n, q); Rⁿ if None.
+        chunk: how many of the n backward passes run at once, all of them if None.
+
+    Returns:
+        The `Inversion`, without batch axes.
+
+    Raises:
+        TypeError: as `linearize` and `invert`.
+        ValueError: as `linearize` and `invert`, before f is evaluated.
+    """
+    check_power(power)
+    if basis is not None:
+        check_basis(basis, feature_count(f, parameters))
+    response, jacobian = linearize(f, parameters, chunk=chunk)
+    return invert(response, jacobian, power=power, basis=basis)
+
+
+def check_basis(basis: ArrayLike, features: int) -> None:
+    """Raise unless `basis` is (n, q) with n = `features`, 1 ≤ q ≤ n and columns orthonormal to 1e-3.
+
+    Raises:
+        ValueError: the shape is another, or the columns are not finite and orthonormal (not checked while
+            tracing).
+    """
+    shape = jnp.shape(basis)
+    if len(shape) != 2 or shape[0] != features:
+        raise ValueError(f"basis must have shape (n, q) with n = {features} features, got {shape}")
+    if shape[1] == 0:
+        raise ValueError("basis has no columns: V of dimension 0 leaves no objective to look for")
+    if shape[1] > features:
+        raise ValueError(f"basis has more columns than rows, {shape}: its columns cannot be orthonormal")
+    if concrete(basis):
+        columns = np.asarray(basis, np.float64)
+        error = np.max(np.abs(columns.T @ columns - np.eye(shape[1])))
+        if not error <= 1e-3:  # `not <=`, so that NaN is an error as well
+            raise ValueError(f"basis must have orthonormal columns: QᵀQ differs from the identity by {error:.3g}")
+
+
+def triangle(matrix: Float[Array, "q m"]) -> Float[Array, "k q"]:
+    """The triangle T in Mᵀ = U T, UᵀU = I, k = min(q, m). Its right-singular vectors are M's left ones."""
+    return jnp.linalg.qr(matrix.T, mode="r")
+
+
+def _check_linearization(response: Array, jacobian: Array) -> None:
+    for name, array in (("response", response), ("jacobian", jacobian)):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"{name} must be of floating point, got {array.dtype}")
+    if response.ndim == 0 or jacobian.ndim < 2:
+        raise ValueError(
+            f"response and jacobian must have shapes (*batch, n) and (*batch, n, m), "
+            f"got {response.shape} and {jacobian.shape}"
+        )
+    if jacobian.shape[:-1] != response.shape:
+        raise ValueError(
+            f"jacobian must have the shape of response and one axis more, (*batch, n, m), "
+            f"got {jacobian.shape} for a response of {response.shape}"
+        )
+    if 0 in jacobian.shape:
+        raise ValueError(f"jacobian must have no empty axis, got shape {jacobian.shape}")
+
+
+@jax.jit
+def _invert_batch(
+    response: Float[Array, "*batch n"],
+    jacobian: Float[Array, "*batch n m"],
+    power: ScalarLike,
+    basis: Float[Array, "n q"] | None,
+) -> Inversion:
+    def solve(response, jacobian):
+        return tuple(_invert_one(response, jacobian, power, basis))
+
+    # Full float32 products: TF32, a GPU's default, has three digits, and the answer lies below them.
+    with jax.default_matmul_precision("highest"):
+        return Inversion(*jnp.vectorize(solve, signature="(n),(n,m)->(n),(q),(n,q),(),(n)")(response, jacobian))
+
+
+def _invert_one(
+    response: Float[Array, " n"],
+    jacobian: Float[Array, "n m"],
+    power: ScalarLike,
+    basis: Float[Array, "n q"] | None,
+) -> Inversion:
+    features = response.shape[0]
+    silent = (response == 0) & jnp.all(jacobian == 0, axis=-1)
+    finite = jnp.all(jnp.isfinite(response))
+    response = jnp.where(finite, response, 0)
+
+    # M = RᵀBJ. `stiff` marks the rows of M, that is the columns of R, that the constraint v = 0 on silent
+    # features takes out.
+    if basis is None:
+        search = jnp.eye(features, dtype=response.dtype)
+        stiff = silent
+        reduced = gradient_product(response, jacobian, power=power)
+    else:
+        search, _ = jnp.linalg.qr(gradient_solve(response, basis, power=power))
+        search, stiff = _split_silent(search, silent)
+        reduced = gradient_product(response, search, power=power).T @ jacobian
+    reduced = triangle(jnp.where(stiff[:, None], 0, reduced))
+
+    # QR carries any NaN of J into the triangle. An SVD must not see it: not every LAPACK returns from that.
+    finite &= jnp.all(jnp.isfinite(reduced))
+    reduced = jnp.where(finite, reduced, 0)
+
+    values, vectors = _left_singular(reduced, stiff)
+    known = finite & ~jnp.all(stiff)
+    vectors = search @ vectors
+
+    objective = jnp.where(silent, 0, vectors[:, -1])
+    objective = objective / jnp.linalg.norm(objective)
+    objective = jnp.where(jnp.dot(response, objective) < 0, -objective, objective)
+    return Inversion(
+        objective=jnp.where(known, objective, jnp.nan),
+        singular_values=jnp.where(finite, values, jnp.nan),
+        singular_vectors=jnp.where(finite, vectors, jnp.nan),
+        gap=jnp.where(known, _gap(values), 0),
+        silent=silent,
+    )
+
+
+def _split_silent(
+    search: Float[Array, "n q"], silent: Bool[Array, " n"]
+) -> tuple[Float[Array, "n q"], Bool[Array, " q"]]:
+    """Rotate the basis R so that each column either has v = 0 on the silent features or is marked as stiff.
+
+    The right-singular vectors of the silent rows of R do that: singular value 0 means no silent part. A
+    silent feature that is also dead in every sample lies in the complement of V, up to the rounding errors of
+    V; the tolerance keeps these from taking out a direction of V that has nothing to do with it.
+    """
+    _, sizes, rotation = jnp.linalg.svd(jnp.where(silent[:, None], search, 0), full_matrices=False)
+    return search @ rotation.T, sizes > jnp.sqrt(jnp.finfo(search.dtype).eps)
+
+
+def _left_singular(
+    reduced: Float[Array, "k q"], stiff: Bool[Array, " q"]
+) -> tuple[Float[Array, " q"], Float[Array, "q q"]]:
+    """Left-singular values and vectors of M from its triangle, the stiff directions first, with value inf.
+
+    M has zero rows in stiff directions, which would make them the softest. Under jit their number is unknown
+    and they cannot be cut out. Instead each gets a column of its own in M (a row here), longer than any
+    singular value of M; being orthogonal to everything else it changes nothing else. The scaling avoids
+    overflow in the norm.
+    """
+    peak = jnp.max(jnp.abs(reduced))
+    peak = jnp.where(peak > 0, peak, 1)
+    reduced = reduced / peak
+    # The factor 2 keeps it apart from σ₁ where M has rank one and σ₁ is the norm; the 1 is for M = 0.
+    stiffness = jnp.maximum(2 * jnp.linalg.norm(reduced), 1)
+    stacked = jnp.concatenate([reduced, jnp.diag(jnp.where(stiff, stiffness, 0))])
+    _, values, rows = jnp.linalg.svd(stacked, full_matrices=False)
+    values = jnp.where(jnp.arange(stiff.size) < jnp.sum(stiff), jnp.inf, values * peak)
+    return values, rows.T
+
+
+def _gap(values: Float[Array, " q"]) -> Float[Array, ""]:
+    if values.size == 1:
+        return jnp.ones_like(values[0])
+    second, last = values[-2], values[-1]
+    largest = jnp.max(jnp.where(jnp.isfinite(values), values, 0))
+    rounding = values.size * jnp.finfo(values.dtype).eps * largest
+    relative = 1 - last / jnp.where(second > rounding, second, 1)
+    # With one active direction `second` is inf, and the quotient 0.
+    return jnp.where(second > rounding, relative, 0)

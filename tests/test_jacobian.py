@@ -1,0 +1,139 @@
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jifv.jacobian import linearize, linearize_batch
+
+FEATURES = 7
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """No run-time shape checks, so that jifv's own messages are reached as they are for users."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def network(parameters):
+    """Smooth, nonlinear, and different in every feature and parameter."""
+    size = parameters.size
+    weights = jnp.sin(jnp.arange(FEATURES * size, dtype=parameters.dtype)).reshape(FEATURES, size)
+    return jnp.tanh(weights @ parameters.ravel()) + jnp.sum(parameters**2)
+
+
+def draw(shape, dtype=np.float32, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2, 3, 4, 5, 6, 7, 8, 100])
+def test_every_chunk_gives_jacfwd_and_finite_differences(x64, chunk):
+    parameters = draw((2, 3), np.float64)
+    response, jacobian = linearize(network, parameters, chunk=chunk)
+    step = 1e-6
+    differences = np.stack(
+        [
+            (network(parameters.ravel() + step * unit) - network(parameters.ravel() - step * unit)) / (2 * step)
+            for unit in np.eye(6)
+        ],
+        axis=1,
+    )
+    np.testing.assert_array_equal(response, network(parameters))
+    np.testing.assert_allclose(jacobian, jax.jacfwd(network)(parameters).reshape(FEATURES, 6), rtol=1e-12)
+    np.testing.assert_allclose(jacobian, differences, rtol=1e-6, atol=1e-8)
+
+
+@given(
+    shape=st.lists(st.integers(1, 3), max_size=3).map(tuple),
+    chunk=st.none() | st.integers(1, 9),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+@settings(max_examples=25)
+def test_any_shape_and_dtype(shape, chunk, dtype):
+    with jax.enable_x64(True):
+        parameters = draw(shape, dtype)
+        linearization = jax.jit(lambda p: linearize(network, p, chunk=chunk))(parameters)
+        assert linearization.response.dtype == linearization.jacobian.dtype == dtype
+        assert linearization.jacobian.shape == (FEATURES, parameters.size)
+        expected = jax.jacrev(network)(parameters).reshape(FEATURES, -1)
+        np.testing.assert_allclose(linearization.jacobian, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_batch_is_its_samples(batch, chunk):
+    parameters = draw((batch, 2, 3))
+    together = jax.jit(lambda p: linearize_batch(network, p, chunk=chunk))(parameters)
+    assert together.response.shape == (batch, FEATURES)
+    assert together.jacobian.shape == (batch, FEATURES, 6)
+    for index in range(batch):
+        alone = linearize(network, parameters[index], chunk=chunk)
+        np.testing.assert_allclose(together.response[index], alone.response, rtol=1e-6)
+        np.testing.assert_allclose(together.jacobian[index], alone.jacobian, rtol=1e-5, atol=1e-6)
+
+
+def test_dtypes_of_response_and_parameters_may_differ(x64):
+    response, jacobian = linearize(lambda p: network(p.astype(jnp.float64)), draw(5, np.float32))
+    assert response.dtype == np.float64
+    assert jacobian.dtype == np.float32
+
+
+def wide(parameters):
+    """64 features, 64 parameters, and two matrix products with 8192 activations between them."""
+    weights = draw((8192, 64))
+    return jnp.tanh(weights @ parameters) @ weights
+
+
+def temporary_bytes(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_memory_grows_with_the_chunk():
+    parameters = draw(64)
+    sizes = [temporary_bytes(lambda p, c=c: linearize(wide, p, chunk=c), parameters) for c in (1, 8, 64)]
+    activations = 8192 * 4
+    assert 4 * activations < sizes[1] - sizes[0] < 32 * activations
+    assert 40 * activations < sizes[2] - sizes[0]
+
+
+def test_memory_of_a_batch_is_that_of_one_sample():
+    one = temporary_bytes(lambda p: linearize_batch(wide, p, chunk=8), draw((1, 64)))
+    assert one > 8 * 8192 * 4
+    sixteen = temporary_bytes(lambda p: linearize_batch(wide, p, chunk=8), draw((16, 64)))
+    assert sixteen < 2 * one + 16 * 64 * 64 * 4  # the result may be held twice
+
+
+def test_products_run_at_full_precision():
+    matrix = draw((FEATURES, 6))
+    text = jax.jit(lambda p: linearize(lambda q: matrix @ jnp.tanh(q), p)).lower(draw(6)).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products
+    assert all("HIGHEST" in line for line in products)
+
+
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_chunk_must_be_positive(chunk):
+    with pytest.raises(ValueError, match="chunk must be at least 1"):
+        linearize(network, draw(3), chunk=chunk)
+    with pytest.raises(ValueError, match="chunk must be at least 1"):
+        linearize_batch(network, draw((2, 3)), chunk=chunk)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_chunk_must_be_an_integer():
+    with pytest.raises(TypeError, match="chunk must be a positive integer"):
+        linearize(network, draw(3), chunk=2.5)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_response_function():
+    with pytest.raises(ValueError, match="one value a feature"):
+        linearize(lambda p: jnp.outer(p, p), draw(3))
+    with pytest.raises(TypeError, match="one array of floats"):
+        linearize(lambda p: (p, p), draw(3))
+    with pytest.raises(TypeError, match="parameters must be an array of floats"):
+        linearize(network, jnp.arange(3))
+    with pytest.raises(ValueError, match="leading batch axis"):
+        linearize_batch(network, jnp.float32(1))
