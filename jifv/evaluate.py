@@ -1,0 +1,257 @@
+"""Evaluation of predicted objectives where the target objectives are known (paper, sections 3.4 to 3.6).
+
+Vectors lie on the last axis and angles are in degrees; images are (H, W, C) with values in [0, 1]. NumPy arrays are
+taken as well, at JAX's precision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import dm_pix
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jifv._check import check_positive
+from jifv.response import Response
+from jifv.visualize import Settings, visualize
+
+
+def angle(
+    a: Float[Array | np.ndarray, "*#batch n"], b: Float[Array | np.ndarray, "*#batch n"]
+) -> Float[Array, "*batch"]:
+    """Angle between a and b in degrees, in [0, 180]; NaN where either is zero or not finite.
+
+    ∠(a, b) = 2 · atan2(‖â - b̂‖, ‖â + b̂‖) for â = a/‖a‖ and b̂ = b/‖b‖ (Kahan), which is accurate to rounding
+    also near 0° and 180°, where the arccosine of ⟨â, b̂⟩ has lost half of the digits.
+
+    Raises:
+        ValueError: the last axes differ.
+    """
+    if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"a and b must share their last axis, got shapes {a.shape} and {b.shape}")
+    a, b = _normalize(a), _normalize(b)
+    return jnp.degrees(2 * jnp.arctan2(jnp.linalg.norm(a - b, axis=-1), jnp.linalg.norm(a + b, axis=-1)))
+
+
+def angle_on(
+    basis: Float[Array | np.ndarray, "dimensions q"],
+    a: Float[Array | np.ndarray, "*#batch n"],
+    b: Float[Array | np.ndarray, "*#batch n"],
+) -> Float[Array, "*batch"]:
+    """Angle between a and b after projecting both onto the critical space V (paper, section 3.5).
+
+    Args:
+        basis: Orthonormal basis Q of V, (n, q).
+        a: Vectors in Rⁿ.
+        b: Vectors in Rⁿ.
+
+    Returns:
+        Degrees in [0, 180]; NaN where a projection is zero. For q = 1 nothing but 0 and 180 is possible.
+
+    Raises:
+        ValueError: the last axes differ from n, or q = 0.
+    """
+    for name, vectors in (("a", a), ("b", b)):
+        if vectors.ndim == 0 or vectors.shape[-1] != basis.shape[0]:
+            raise ValueError(f"{name} must have a last axis of {basis.shape[0]}, got shape {vectors.shape}")
+    if basis.shape[1] == 0:
+        raise ValueError("basis must have at least one column, got a V of dimension 0")
+    # Coordinates instead of projections: an orthonormal basis preserves angles.
+    return angle(_coordinates(basis, a), _coordinates(basis, b))
+
+
+def beta(
+    singular_vectors: Float[Array | np.ndarray, "*batch n q"], objectives: Float[Array | np.ndarray, "*batch n"]
+) -> Float[Array, "*batch q"]:
+    """Share β_i = ⟨u_i, v⟩² / Σ_j ⟨u_j, v⟩² of each left-singular vector in the target, the last one first.
+
+    The sum is 1 because the q vectors are orthonormal: for q = n it is ‖v‖² that is divided by, for q < n the
+    part of it in their span. β₀ near 1: inversion succeeds. Much in β₁: a trivial solution lies below the
+    target and a critical space should remove it (paper, section 3.5).
+
+    Args:
+        singular_vectors: Columns u_i by descending singular value, as `invert` returns them.
+        objectives: Target objectives v.
+
+    Returns:
+        β, each in [0, 1] with the sum 1; NaN for a sample that is not finite or has no part in the span.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    if singular_vectors.shape[:-1] != objectives.shape:
+        raise ValueError(
+            f"objectives must have the shape of singular_vectors without the last axis, "
+            f"{singular_vectors.shape[:-1]}, got {objectives.shape}"
+        )
+    squares = _coordinates(singular_vectors, objectives)[..., ::-1] ** 2
+    return squares / jnp.sum(squares, axis=-1, keepdims=True)
+
+
+def beta_profile(
+    singular_vectors: Float[Array | np.ndarray, "*batch n q"], objectives: Float[Array | np.ndarray, "*batch n"]
+) -> Float[Array, " q"]:
+    """Average of `beta` over the samples. Samples for which it is NaN are left out; NaN if none is left."""
+    shares = beta(singular_vectors, objectives).reshape(-1, singular_vectors.shape[-1])
+    usable = jnp.isfinite(shares).all(axis=1, keepdims=True)
+    return jnp.sum(jnp.where(usable, shares, 0), axis=0) / jnp.sum(usable)
+
+
+def ssim(
+    x: Float[Array | np.ndarray, "*batch h w c"], y: Float[Array | np.ndarray, "*batch h w c"]
+) -> Float[Array, "*batch"]:
+    """Structural similarity of images, in [-1, 1], 1 for equal ones (Wang et al. 2004).
+
+    With a Gaussian window of 11×11 and standard deviation 1.5, without padding, averaged over the channels.
+
+    Args:
+        x: Images with values in [0, 1].
+        y: Images to compare with.
+
+    Raises:
+        ValueError: the shapes differ, or images are smaller than the window.
+    """
+    if x.ndim < 3 or x.shape != y.shape:
+        raise ValueError(f"x and y must share one shape (..., H, W, C), got {x.shape} and {y.shape}")
+    if min(x.shape[-3:-1]) < 11:
+        raise ValueError(f"images must be at least 11×11, the size of the window, got shape {x.shape}")
+    a, b = (jnp.asarray(z).reshape(-1, *x.shape[-3:]) for z in (x, y))
+    return jnp.asarray(dm_pix.ssim(a, b)).reshape(x.shape[:-3])
+
+
+def reoptimize(
+    f: Response,
+    parameters: Float[Array | np.ndarray, "batch *p"],
+    objectives: Float[Array | np.ndarray, "batch n"],
+    *,
+    steps: int = 500,
+    settings: Settings = Settings(),  # noqa: B008 (it is immutable)
+    batch_size: int | None = None,
+    progress: bool = True,
+    description: str = "re-optimize",
+) -> Float[Array, "batch *p"]:
+    """Optimize realizations further, with a fresh Adam at a constant learning rate (paper, section 3.4).
+
+    An input that changes much, by the `ssim` of the images before and after, is no optimum for the
+    objective. Under its predicted objective this marks a realization that cannot be inverted.
+
+    Args:
+        f: Response function of one sample.
+        parameters: Realizations p.
+        objectives: Predicted, target or other objectives, one for each realization.
+        steps: Steps of Adam.
+        settings: Learning rate, power and floor; its numbers of steps are not used.
+        batch_size: See `visualize`.
+        progress: See `visualize`.
+        description: See `visualize`.
+
+    Returns:
+        New parameters.
+
+    Raises:
+        TypeError: see `visualize`, or `steps` is not an integer.
+        ValueError: see `visualize`, or `steps` < 1.
+    """
+    check_positive("steps", steps)
+    settings = replace(settings, adam_steps=steps, cooldown=0.0, lbfgs_steps=0)
+    return visualize(
+        f,
+        parameters,
+        objectives,
+        settings=settings,
+        batch_size=batch_size,
+        progress=progress,
+        description=description,
+    ).parameters
+
+
+class Choice(NamedTuple):
+    """Critical space chosen on known objectives, and what every candidate reached.
+
+    Attributes:
+        index: Position of the chosen space.
+        angle: Median angle on V between prediction and target, in degrees, one a space.
+        chance: Median angle on V between a prediction and the targets of the other samples, one a space.
+    """
+
+    index: int
+    angle: Float[np.ndarray, " spaces"]
+    chance: Float[np.ndarray, " spaces"]
+
+
+def choose_space(
+    bases: Sequence[Float[Array | np.ndarray, "n _"]],
+    predictions: Sequence[Float[Array | np.ndarray, "samples n"]],
+    objectives: Float[Array | np.ndarray, "samples n"],
+) -> Choice:
+    """Choose the critical space V that inverts known objectives best (paper, section 3.5).
+
+    The smallest median angle on V wins, relative to chance: the median angle that the same predictions make
+    with the targets of the other samples. Angles alone cannot be compared between spaces, because they shrink
+    with the dimension: on a line every prediction is perfect up to its sign. So a V of one dimension, where
+    nothing is left to predict, counts as chance, as do angles no better than it. Of equals the space of
+    larger dimension is chosen, which tells more about the target.
+
+    Runs in NumPy, in float64.
+
+    Args:
+        bases: Orthonormal bases of the candidates, each (n, q); the identity stands for Rⁿ.
+        predictions: For each basis, the objectives predicted with it.
+        objectives: Target objectives of the same samples, at least two that differ.
+
+    Returns:
+        The choice. An angle that does not exist, because a prediction is not finite or a projection is zero,
+        counts as 180°; for chance it is left out.
+
+    Raises:
+        ValueError: there are no bases, not as many predictions, or fewer than two samples.
+    """
+    if len(bases) == 0 or len(bases) != len(predictions):
+        raise ValueError(
+            f"there must be at least one basis, and predictions for each: got {len(bases)} bases and "
+            f"{len(predictions)} sets of predictions"
+        )
+    targets = np.asarray(objectives, np.float64)
+    if targets.ndim != 2 or len(targets) < 2:
+        raise ValueError(f"objectives must have shape (samples, n) with at least 2 samples, got {targets.shape}")
+    angles, chances, scores, dimensions = [], [], [], []
+    for number, (basis, predicted) in enumerate(zip(bases, predictions, strict=True)):
+        if predicted.shape != targets.shape or basis.ndim != 2 or basis.shape[0] != targets.shape[1]:
+            raise ValueError(
+                f"basis and predictions {number} must have shapes ({targets.shape[1]}, q) and "
+                f"{targets.shape}, got {basis.shape} and {predicted.shape}"
+            )
+        between = _angles_between(np.asarray(basis, np.float64), np.asarray(predicted, np.float64), targets)
+        own = np.median(np.nan_to_num(np.diagonal(between), nan=180.0))
+        others = between[~np.eye(len(targets), dtype=bool)]
+        others = others[~np.isnan(others)]
+        chance = float(np.median(others)) if len(others) else np.nan
+        informative = basis.shape[1] > 1 and chance > 0
+        angles.append(own)
+        chances.append(chance)
+        scores.append(min(own / chance, 1.0) if informative else 1.0)
+        dimensions.append(basis.shape[1])
+    best = np.lexsort((-np.array(dimensions), scores))[0]
+    return Choice(int(best), np.array(angles), np.array(chances))
+
+
+def _angles_between(basis: np.ndarray, predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Angle on V of every prediction (rows) with every target (columns), in degrees; NaN if there is none."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted @ basis, targets @ basis))
+        rows = [2 * np.arctan2(np.linalg.norm(row - b, axis=1), np.linalg.norm(row + b, axis=1)) for row in a]
+    return np.degrees(np.array(rows))
+
+
+def _normalize(x: Array | np.ndarray) -> Array:
+    # Dividing by the largest entry first keeps the squares from over- and underflowing.
+    x = jnp.asarray(x)
+    x = x / jnp.max(jnp.abs(x), axis=-1, keepdims=True)
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def _coordinates(basis: Array | np.ndarray, vectors: Array | np.ndarray) -> Array:
+    """Qᵀ x, at full precision: accelerators round the factors of a matrix product unless told not to."""
+    return jnp.einsum("...nq,...n->...q", basis, vectors, precision="highest")

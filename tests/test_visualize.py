@@ -1,0 +1,514 @@
+import os
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import ortho_group
+
+from jifv.significance import significance
+from jifv.visualize import (
+    Settings,
+    advance,
+    finish,
+    finished,
+    load_state,
+    save_state,
+    start,
+    visualize,
+)
+
+N = 4
+ROTATION = ortho_group.rvs(N, random_state=0)
+SHORT = Settings(adam_steps=15, lbfgs_steps=25, learning_rate=0.1, tolerance=0)
+
+
+@pytest.fixture
+def unchecked():
+    """Without run-time types, so that the library's own errors show."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def bounded(p):
+    """Response whose d has one maximum for every k > 0: 1/√2 at p = √2 · rotationᵀ v if ‖v‖ = 1."""
+    return jnp.asarray(ROTATION, p.dtype) @ p / (1 + p @ p / 2)
+
+
+def kinked(p):
+    """A small ReLU network, (3, 2) -> (4,)."""
+    rng = np.random.default_rng(5)
+    x = p.reshape(-1)
+    for shape in ((16, 6), (16, 16), (N, 16)):
+        x = jax.nn.relu(jnp.asarray(rng.normal(size=shape) * np.sqrt(2 / shape[1]), p.dtype) @ jnp.tanh(x) + 0.1)
+    return x
+
+
+def samples(count, *shape, seed=0, dtype=jnp.float32):
+    rng = np.random.default_rng(seed)
+    objectives = rng.uniform(size=(count, N))
+    objectives /= np.linalg.norm(objectives, axis=1, keepdims=True)
+    return jnp.asarray(rng.normal(size=(count, *shape)) * 0.3, dtype), jnp.asarray(objectives, dtype)
+
+
+def run(f, parameters, objectives, settings=SHORT, **options):
+    return visualize(f, parameters, objectives, settings=settings, progress=False, **options)
+
+
+def assert_same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+# Optima in closed form
+
+
+def test_the_optimum_is_reached():
+    parameters, objectives = samples(5, N)
+    result = run(bounded, parameters, objectives, Settings(adam_steps=100, lbfgs_steps=50, power=0.5))
+    np.testing.assert_allclose(result.significance, 1 / np.sqrt(2), rtol=1e-6)
+    np.testing.assert_allclose(result.parameters, np.sqrt(2) * objectives @ ROTATION, atol=1e-3)
+    np.testing.assert_allclose(result.cosine, 1, rtol=1e-6)
+    assert (result.gradient_norm < 1e-6).all()
+    assert result.finite.all()
+    assert not result.on_floor.any()
+
+
+def test_the_optimum_is_reached_in_float64(x64):
+    parameters, objectives = samples(3, N, dtype=jnp.float64)
+    result = run(bounded, parameters, objectives, Settings(adam_steps=30, lbfgs_steps=100))
+    assert result.significance.dtype == result.parameters.dtype == jnp.float64
+    np.testing.assert_allclose(result.significance, 1 / np.sqrt(2), rtol=1e-14)
+    np.testing.assert_allclose(result.parameters, np.sqrt(2) * objectives @ ROTATION, atol=1e-7)
+    # Converged to the tolerance, and long before the steps were used up.
+    assert (result.gradient_norm <= 1e-8 * result.significance).all()
+    assert (result.lbfgs_steps < 60).all()
+
+
+CENTRES = np.random.default_rng(1).normal(size=(N, 30))
+STIFFNESS = np.logspace(-3, 1, 30)
+
+
+def quadratic(p):
+    """r_i = 10 - (p - c_i)ᵀ H (p - c_i) / 2: for k = 0 the optimum is the mean of the c_i weighted by v."""
+    offset = p - jnp.asarray(CENTRES, p.dtype)
+    return 10 - jnp.sum(jnp.asarray(STIFFNESS, p.dtype) * offset**2, axis=1) / 2
+
+
+def test_lbfgs_converges_where_adam_does_not(x64):
+    parameters, objectives = samples(3, 30, dtype=jnp.float64)
+    settings = Settings(adam_steps=100, lbfgs_steps=200, power=0)
+    state = advance(quadratic, start(quadratic, parameters, objectives, settings), settings, 100)
+    adam = finish(quadratic, state, settings)
+    both = finish(quadratic, advance(quadratic, state, settings), settings)
+    optimum = objectives @ CENTRES / objectives.sum(1, keepdims=True)
+    expected = (objectives * jax.vmap(quadratic)(optimum)).sum(1)
+    np.testing.assert_allclose(both.significance, expected, rtol=1e-10)
+    np.testing.assert_allclose(both.parameters, optimum, atol=1e-3)
+    assert (both.gradient_norm < 1e-3 * adam.gradient_norm).all()
+    assert (adam.lbfgs_steps == 0).all()
+
+
+def test_smooth_networks_end_where_scipy_ends(x64):
+    parameters, objectives = samples(3, 3, 2, dtype=jnp.float64)
+
+    def f(p):
+        return jnp.tanh(jnp.asarray(np.random.default_rng(2).normal(size=(N, 6))) @ jnp.sin(p.reshape(-1))) + 1
+
+    settings = Settings(adam_steps=10, lbfgs_steps=300, learning_rate=0.01)
+    state = advance(f, start(f, parameters, objectives, settings), settings, 10)
+    begin = np.asarray(state.parameters)
+    result = finish(f, advance(f, state, settings), settings)
+    for i in range(3):
+        v = np.asarray(objectives[i])
+
+        def loss(p, v=v):
+            r = np.asarray(f(jnp.asarray(p)))
+            return -(r @ v) * max(r @ v / np.linalg.norm(r), 0.1) ** 2
+
+        reference = minimize(loss, begin[i].ravel(), method="BFGS", options={"gtol": 1e-6})
+        np.testing.assert_allclose(result.significance[i], -reference.fun, rtol=1e-6)
+    assert (result.gradient_norm < 1e-7).all()
+
+
+# What is reported
+
+
+def test_report_is_that_of_the_parameters(x64):
+    parameters, objectives = samples(3, 3, 2, dtype=jnp.float64)
+    result = finish(kinked, start(kinked, parameters, objectives, SHORT), SHORT)
+    np.testing.assert_array_equal(result.parameters, parameters)
+    r = np.asarray(jax.vmap(kinked)(result.parameters), np.float64)
+    v = np.asarray(objectives, np.float64)
+    inner = (r * v).sum(1)
+    cos = inner / np.linalg.norm(r, axis=1)
+    np.testing.assert_allclose(result.response, r, rtol=1e-12)
+    np.testing.assert_allclose(result.cosine, cos, rtol=1e-12)
+    np.testing.assert_allclose(result.significance, inner * np.maximum(cos, 0.1) ** 2, rtol=1e-12)
+    # ∂d/∂p = cos² · Jᵀ B v, and floor² · Jᵀ v on the floor, where one of the samples is.
+    assert result.on_floor.sum() == 1
+    jacobians = np.asarray(jax.vmap(jax.jacrev(kinked))(result.parameters), np.float64).reshape(3, N, -1)
+    for i in range(3):
+        unit = r[i] / np.linalg.norm(r[i])
+        product = 0.01 * v[i] if cos[i] <= 0.1 else cos[i] ** 2 * (3 * v[i] - 2 * unit * (unit @ v[i]))
+        np.testing.assert_allclose(result.gradient_norm[i], np.linalg.norm(jacobians[i].T @ product), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("floor", "power", "expected"), [(0.1, 2, True), (None, 2, False), (0.1, 0, False)])
+def test_samples_on_the_floor_are_reported(floor, power, expected):
+    settings = Settings(floor=floor, power=power)
+
+    def opposed(p):
+        return jnp.where(p[0] > 0, 1.0, -1.0) * (2 + jnp.tanh(p[:N]))
+
+    parameters, objectives = samples(2, N)
+    parameters = parameters.at[:, 0].set(jnp.array([-3.0, 3.0]))
+    result = finish(opposed, start(opposed, parameters, objectives, settings), settings)
+    np.testing.assert_array_equal(result.on_floor, [expected, False])
+    assert (result.cosine[0] < 0) & (result.cosine[1] > 0)
+
+
+def test_adam_is_optax_with_the_rate_falling_at_the_end():
+    parameters, objectives = samples(2, N)
+    settings = Settings(adam_steps=8, cooldown=0.5, lbfgs_steps=0, learning_rate=0.1)
+    result = run(bounded, parameters, objectives, settings)
+    gradient = jax.vmap(jax.grad(lambda p, v: -significance(bounded(p), v, floor=0.1)))
+    p, first, second = (np.asarray(x, np.float64) for x in (parameters, 0 * parameters, 0 * parameters))
+    for t, rate in enumerate([0.1, 0.1, 0.1, 0.1, 0.1, 0.075, 0.05, 0.025], start=1):
+        g = np.asarray(gradient(jnp.asarray(p, jnp.float32), objectives), np.float64)
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+        p = p - rate * first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+    np.testing.assert_allclose(result.parameters, p, atol=1e-5)
+    assert (result.adam_steps == 8).all()
+
+
+def test_steps_are_counted_for_each_sample():
+    noise, objectives = samples(3, N)
+    # The first starts at its optimum, where there is nothing left to do.
+    parameters = jnp.sqrt(2) * objectives @ jnp.asarray(ROTATION, jnp.float32) + noise.at[0].set(0)
+    settings = Settings(adam_steps=0, lbfgs_steps=4, tolerance=1e-5)
+    result = run(bounded, parameters, objectives, settings)
+    np.testing.assert_array_equal(result.lbfgs_steps, [0, 4, 4])
+    np.testing.assert_array_equal(result.adam_steps, [0, 0, 0])
+    np.testing.assert_array_equal(result.parameters[0], parameters[0])
+
+
+def test_samples_that_cannot_be_improved_stop():
+    parameters, objectives = samples(3, N)
+    settings = Settings(adam_steps=100, lbfgs_steps=1000, tolerance=0)
+    result = run(bounded, parameters, objectives, settings)
+    assert (result.lbfgs_steps < 200).all()
+    assert (result.gradient_norm < 1e-6).all()
+
+
+def test_a_gradient_of_zero_moves_nothing():
+    parameters, objectives = samples(2, N)
+    result = run(jnp.zeros_like, parameters, objectives)
+    np.testing.assert_array_equal(result.parameters, parameters)
+    np.testing.assert_array_equal(result.significance, 0)
+    np.testing.assert_array_equal(result.lbfgs_steps, 0)
+    assert result.finite.all()
+
+
+# Cost
+
+
+def test_an_iteration_of_lbfgs_costs_little_more_than_one_gradient():
+    count = 0
+
+    def tally():
+        nonlocal count
+        count += 1
+
+    def f(p):
+        jax.debug.callback(tally)
+        return bounded(jnp.sin(p)) + 0.1 * jnp.cos(p)
+
+    parameters, objectives = samples(8, N)
+    settings = Settings(adam_steps=0, lbfgs_steps=40, tolerance=1e-4)
+    solved = advance(f, start(f, parameters, objectives, settings), settings).parameters
+    jax.effects_barrier()
+    count = 0
+    # One half of the batch has converged before, the other takes its iterations.
+    parameters = jnp.concatenate([solved[:4], parameters[4:]])
+    state = advance(f, start(f, parameters, objectives, settings), settings)
+    jax.effects_barrier()
+    slowest = int(state.lbfgs_steps.max())
+    assert (state.lbfgs_steps[:4] == 0).all()
+    assert slowest >= 5
+    # The callback runs once for the whole batch. Ten are for the first gradient and the first length of a step.
+    assert slowest < count <= 10 + 1.5 * slowest
+
+
+def test_the_end_game_of_a_sample_cannot_cost_more_than_its_share():
+    parameters, objectives = samples(3, 3, 2)
+    state = advance(kinked, start(kinked, parameters, objectives, SHORT), SHORT)
+    assert int(state.step) <= 15 + 1.5 * 25 + 10
+    assert finished(state, SHORT)
+
+
+def test_steps_are_compiled_once():
+    traces = 0
+
+    def f(p):
+        nonlocal traces
+        traces += 1
+        return bounded(p)
+
+    parameters, objectives = samples(5, N)
+    run(f, parameters, objectives, batch_size=2)
+    first, traces = traces, 0
+    run(f, parameters + 1, objectives[::-1], Settings(**vars(SHORT)), batch_size=2)
+    # One trace may be for the shape of the response.
+    assert traces <= 1 < first
+
+
+# Batches
+
+
+def test_batches_do_not_matter():
+    parameters, objectives = samples(5, N)
+    whole = run(bounded, parameters, objectives)
+    for size in (2, 50):
+        result = run(bounded, parameters, objectives, batch_size=size)
+        for name in ("parameters", "response", "significance", "cosine"):
+            np.testing.assert_allclose(getattr(result, name), getattr(whole, name), atol=2e-3, err_msg=name)
+        assert all(x.shape == y.shape and x.dtype == y.dtype for x, y in zip(result, whole, strict=True))
+
+
+def test_one_sample_one_feature_and_parameters_of_any_shape():
+    def f(p):
+        return 1 / (1 + jnp.sum((p - 1) ** 2)).reshape(1)
+
+    result = run(f, jnp.zeros((1, 2, 1, 3)), jnp.ones((1, 1)))
+    np.testing.assert_allclose(result.parameters, 1, atol=1e-3)
+    np.testing.assert_allclose(result.response, [[1]], rtol=1e-5)
+
+
+# Values that are not finite
+
+
+def broken(p):
+    return jnp.where(p[0] > 1.2, jnp.nan, bounded(p))
+
+
+@pytest.mark.parametrize("settings", [SHORT, replace(SHORT, adam_steps=0)])
+def test_a_network_that_gives_nan_for_a_sample_leaves_the_others_as_they_are(settings):
+    parameters, objectives = samples(3, N)
+    bad = parameters.at[1, 0].set(100.0)
+    result, clean = run(broken, bad, objectives, settings), run(broken, parameters, objectives, settings)
+    np.testing.assert_array_equal(result.finite, [True, False, True])
+    assert_same(*(jax.tree.map(lambda x: x[jnp.array([0, 2])], x) for x in (result, clean)))
+    np.testing.assert_array_equal(result.parameters[1], bad[1])
+    assert result.adam_steps[1] == result.lbfgs_steps[1] == 0
+    assert np.isnan(result.response[1]).all()
+    assert not result.on_floor[1]
+
+
+def broken_beyond_one(p):
+    return jnp.where(p[0] > 1, jnp.nan, 2 + p)
+
+
+def test_a_sample_keeps_its_last_finite_parameters():
+    parameters, objectives = jnp.zeros((2, N)).at[1, 0].set(-100.0), jnp.ones((2, N))
+    settings = Settings(adam_steps=30, cooldown=0, lbfgs_steps=5, learning_rate=0.15)
+    result = run(broken_beyond_one, parameters, objectives, settings)
+    np.testing.assert_array_equal(result.finite, [False, True])
+    # Steps of 0.15: the seventh leads beyond 1, where the sample returns to the sixth.
+    np.testing.assert_allclose(result.parameters[0], 0.9, rtol=1e-3)
+    np.testing.assert_array_equal(result.adam_steps, [7, 30])
+    assert np.isfinite(result.response[0]).all()
+
+
+def test_a_sample_whose_last_step_of_adam_is_not_finite_returns():
+    settings = Settings(adam_steps=7, cooldown=0, lbfgs_steps=0, learning_rate=0.15)
+    result = run(broken_beyond_one, jnp.zeros((1, N)), jnp.ones((1, N)), settings)
+    np.testing.assert_allclose(result.parameters, 0.9, rtol=1e-3)
+    np.testing.assert_array_equal(result.finite, [False])
+
+
+def test_line_searches_step_back_from_nan():
+    parameters, objectives = samples(3, N)
+    settings = Settings(adam_steps=0, lbfgs_steps=20, learning_rate=5)
+    # The first step of the search, by 5, leads beyond.
+    assert (jax.vmap(jax.grad(lambda p, v: broken(p) @ v))(parameters, objectives)[:, 0] > 0).any()
+    result = run(broken, parameters, objectives, settings)
+    assert result.finite.all()
+    assert np.isfinite(result.significance).all()
+    assert (result.lbfgs_steps > 0).all()
+
+
+# Saving and continuing
+
+
+@pytest.mark.parametrize("splits", [[1] * 40, [7, 8, 3, 2, 20], [15, 25], [0, 16, 24]])
+def test_interrupted_runs_are_the_same_to_the_bit(splits, tmp_path):
+    parameters, objectives = samples(3, 3, 2)
+    begin = start(kinked, parameters, objectives, SHORT)
+    whole = advance(kinked, begin, SHORT, sum(splits))
+    assert (whole.lbfgs_steps > 3).all()  # it ends within L-BFGS
+    assert whole.active.any()
+    state = begin
+    for steps in splits:
+        state = advance(kinked, state, SHORT, steps)
+        save_state(tmp_path / "state", state)
+        state = load_state(tmp_path / "state", begin)
+    assert_same(state, whole)
+    end = advance(kinked, whole, SHORT)
+    assert_same(advance(kinked, state, SHORT), end)
+    assert_same(finish(kinked, end, SHORT), run(kinked, parameters, objectives, SHORT))
+
+
+def test_states_are_never_changed():
+    parameters, objectives = samples(3, 3, 2)
+    state = advance(kinked, start(kinked, parameters, objectives, SHORT), SHORT, 20)
+    before = jax.tree.map(np.array, state)
+    first = advance(kinked, state, SHORT, 5)
+    assert_same(state, before)
+    assert_same(advance(kinked, state, SHORT, 5), first)
+
+
+def test_continuing_compiles_nothing(tmp_path):
+    traces = 0
+
+    def f(p):
+        nonlocal traces
+        traces += 1
+        return bounded(p)
+
+    begin = start(f, *samples(2, N), SHORT)
+    advance(f, begin, SHORT, 18)
+    traces = 0
+    save_state(tmp_path / "state", begin)
+    advance(f, load_state(tmp_path / "state", begin), SHORT)
+    assert traces == 0
+
+
+def test_finished():
+    state = start(bounded, *samples(2, N), SHORT)
+    assert not finished(state, SHORT)
+    state = advance(bounded, state, SHORT, 15)
+    assert not finished(state, SHORT)
+    state = advance(bounded, state, SHORT)
+    assert finished(state, SHORT)
+    assert_same(advance(bounded, state, SHORT), state)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    state = start(bounded, *samples(2, N), SHORT)
+    path = tmp_path / "state"
+    save_state(path, state)
+    content = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_state(path, advance(bounded, state, SHORT, 3))
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_loading_errors(tmp_path):
+    state = start(bounded, *samples(2, N), SHORT)
+    path = tmp_path / "state"
+    with pytest.raises(FileNotFoundError):
+        load_state(path, state)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="does not hold the state of a visualization"):
+        load_state(path, state)
+    save_state(path, state)
+    with pytest.raises(ValueError, match=r"has float32\(2, 4\) for \.parameters, expected float32\(3, 4\)"):
+        load_state(path, start(bounded, *samples(3, N), SHORT))
+
+
+# Progress
+
+
+def test_progress_can_be_turned_off(capsys):
+    parameters, objectives = samples(3, N)
+    run(bounded, parameters, objectives)
+    assert capsys.readouterr() == ("", "")
+    visualize(bounded, parameters, objectives, settings=SHORT, batch_size=2)
+    assert capsys.readouterr().err.startswith("visualize: 186/186 in ")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"adam_steps": -1}, ValueError, "adam_steps must be at least 0, got -1"),
+        ({"lbfgs_steps": 1.5}, TypeError, "lbfgs_steps must be an integer >= 0, got 1.5"),
+        ({"adam_steps": True}, TypeError, "adam_steps must be an integer >= 0, got True"),
+        ({"history": 0}, ValueError, "history must be at least 1, got 0"),
+        ({"learning_rate": 0}, ValueError, "learning_rate must be positive, got 0"),
+        ({"learning_rate": float("nan")}, ValueError, "learning_rate must be finite and >= 0, got nan"),
+        ({"cooldown": 1.5}, ValueError, "cooldown must be at most 1, got 1.5"),
+        ({"power": -1}, ValueError, "power must be finite and >= 0, got -1"),
+        ({"floor": 2}, ValueError, "floor must be at most 1, got 2"),
+        ({"floor": -0.1}, ValueError, "floor must be finite and >= 0, got -0.1"),
+        ({"tolerance": float("inf")}, ValueError, "tolerance must be finite and >= 0, got inf"),
+        ({"precision": "tf32"}, ValueError, "precision must be one of .*, got 'tf32'"),
+    ],
+)
+def test_settings_errors(options, error, message, unchecked):
+    with pytest.raises(error, match=message):
+        Settings(**options)
+
+
+def test_settings_of_any_number_type_are_one_key(unchecked):
+    settings = Settings(power=jnp.asarray(2), learning_rate=np.float64(0.05), floor=np.array(0.1))
+    assert settings == Settings()
+    assert hash(settings) == hash(Settings())
+
+
+@pytest.mark.parametrize("function", [lambda *a: run(*a), lambda *a: start(*a, SHORT)])
+def test_argument_errors(function, unchecked):
+    parameters, objectives = samples(3, N)
+    with pytest.raises(ValueError, match=r"at least one sample on the first axis, got shape \(0, 4\)"):
+        function(bounded, parameters[:0], objectives[:0])
+    with pytest.raises(ValueError, match=r"at least one sample on the first axis, got shape \(\)"):
+        function(bounded, parameters[0, 0], objectives)
+    with pytest.raises(ValueError, match=r"objectives must have shape \(3, 4\), .* got \(2, 4\)"):
+        function(bounded, parameters, objectives[:2])
+    with pytest.raises(ValueError, match="last axis of 4"):
+        function(bounded, parameters, objectives[:, :3])
+    with pytest.raises(ValueError, match="objectives must be nonzero"):
+        function(bounded, parameters, objectives.at[1].set(0))
+    with pytest.raises(ValueError, match="objectives must be finite"):
+        function(bounded, parameters, objectives.at[1, 0].set(jnp.nan))
+    with pytest.raises(ValueError, match="parameters must be finite"):
+        function(bounded, parameters.at[1, 0].set(jnp.inf), objectives)
+    with pytest.raises(TypeError, match="array of floats"):
+        function(bounded, parameters.astype(int), objectives)
+    with pytest.raises(ValueError, match="one value a feature"):
+        function(lambda p: p.sum(), parameters, objectives)
+    with pytest.raises(TypeError, match="f must be a function, got 3"):
+        function(3, parameters, objectives)
+
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, p):
+            return bounded(p)
+
+    with pytest.raises(TypeError, match="f must be hashable"):
+        function(Unhashable(), parameters, objectives)
+
+
+def test_step_and_batch_errors(unchecked):
+    parameters, objectives = samples(3, N)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        run(bounded, parameters, objectives, batch_size=0)
+    state = start(bounded, parameters, objectives, SHORT)
+    with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
+        advance(bounded, state, SHORT, -1)
+    with pytest.raises(ValueError, match=r"settings.history must be that of the state, 10, got 3"):
+        advance(bounded, state, replace(SHORT, history=3))
