@@ -23,14 +23,17 @@ def check_positive(name: str, value: Any) -> None:
         TypeError: `value` is not an integer.
         ValueError: `value` is zero or negative.
     """
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a positive integer, got {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
+    _check_integer(name, value, "a positive integer", least=1)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise unless `value` is an integer >= 0, as `check_positive`.
+
+    Raises:
+        TypeError: `value` is not an integer.
+        ValueError: `value` is negative.
+    """
+    _check_integer(name, value, "an integer >= 0", least=0)
 
 
 def check_nonnegative(name: str, value: Any) -> None:
@@ -83,3 +86,14 @@ def check_objectives(objectives: ArrayLike, features: int) -> None:
         raise ValueError("objectives must be finite, got NaN or infinite entries")
     if not np.any(values, axis=-1).all():
         raise ValueError("objectives must be nonzero, got one with all entries 0")
+
+
+def _check_integer(name: str, value: Any, right: str, *, least: int) -> None:
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be {right}, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")

@@ -31,9 +31,7 @@ def sparseness(v: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
     return (root - ratio) / (root - 1) if features > 1 else ratio
 
 
-def project(
-    v: Float[Array, "*batch n"], sparseness: ScalarLike | Float[Array, "*#batch"]
-) -> Float[Array, "*batch n"]:
+def project(v: Float[Array, "*batch n"], sparseness: ScalarLike | Float[Array, "*#batch"]) -> Float[Array, "*batch n"]:
     """The nonnegative unit vector of the given sparseness that is closest to `v`.
 
     It is the projection of Hoyer ("Non-negative matrix factorization with sparseness constraints", 2004). It

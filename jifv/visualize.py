@@ -10,7 +10,6 @@ too: there a step is one trial of every sample's line search, so that a sample t
 hold up the rest.
 """
 
-import operator
 import os
 import tempfile
 import warnings
@@ -27,7 +26,7 @@ import optax
 from flax import serialization
 from jaxtyping import Array, Bool, Float, Int
 
-from jifv._check import check_nonnegative, check_objectives, check_positive, check_power, concrete
+from jifv._check import check_count, check_nonnegative, check_objectives, check_positive, check_power, concrete
 from jifv._progress import bar
 from jifv.response import Response, feature_count
 from jifv.significance import cosine, significance
@@ -44,17 +43,6 @@ _CURVATURE = 0.9
 _TRIALS = 20
 _PATIENCE = 20
 _PRECISIONS = ("default", "high", "highest")
-
-
-def _check_count(name: str, value: Any) -> None:
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer >= 0, got {value!r}") from None
-    if number < 0:
-        raise ValueError(f"{name} must be at least 0, got {number}")
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Check every value."""
         for name in ("adam_steps", "lbfgs_steps"):
-            _check_count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         check_positive("history", self.history)
         check_nonnegative("learning_rate", self.learning_rate)
         if self.learning_rate == 0:
@@ -293,7 +281,7 @@ def advance(f: Response, state: State, settings: Settings, steps: int | None = N
         ValueError: `steps` is negative, or the state was started with another `history`.
     """
     if steps is not None:
-        _check_count("steps", steps)
+        check_count("steps", steps)
     if state.lbfgs.s_history.shape[1] != settings.history:
         kept = state.lbfgs.s_history.shape[1]
         raise ValueError(f"settings.history must be that of the state, {kept}, got {settings.history}")

@@ -52,6 +52,12 @@ def x64():
         yield
 
 
+@pytest.fixture
+def unchecked(monkeypatch):
+    """No run-time types, so that jifv's own messages are reached as they are for users."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference data beside the repository; JIFV_SHARED names another one."""

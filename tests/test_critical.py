@@ -2,7 +2,6 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.linalg
@@ -10,12 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jifv.critical import SingularPairs, critical_space, critical_spaces, merge, principal_vectors, singular_pairs
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """No run-time shape checks, so that jifv's own messages are reached as they are for users."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def orthonormal(rng, rows, columns):

@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import mpmath
 import numpy as np
 import pytest
@@ -14,14 +13,6 @@ from jifv.evaluate import angle, angle_on, beta, beta_profile, choose_space, reo
 from jifv.visualize import Settings, visualize
 
 DTYPES = [np.float32, np.float64]
-
-
-@pytest.fixture
-def unchecked():
-    """Without run-time types, so that the library's own errors show."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def normal(seed, *shape):

@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.linalg
@@ -10,12 +9,6 @@ from hypothesis import strategies as st
 from jifv.invert import invert, invert_at
 
 POWERS = [0.0, 1.0, 2.0, 4.0]
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """No run-time shape checks, so that jifv's own messages are reached as they are for users."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def generator(*seed):

@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,12 +8,6 @@ from hypothesis import strategies as st
 from jifv.jacobian import linearize, linearize_batch
 
 FEATURES = 7
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """No run-time shape checks, so that jifv's own messages are reached as they are for users."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def network(parameters):

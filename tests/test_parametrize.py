@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,14 +16,6 @@ BOTH = {
     "decorrelated": lambda shape, **options: parametrize.fourier(shape, decay=1.0, **options),
 }
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3))
-
-
-@pytest.fixture
-def unchecked():
-    """Without run-time types, so that the library's own errors show."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def image(shape, dtype, seed=0):
@@ -72,9 +63,7 @@ def test_fourier_is_the_reference(x64, shape, decay):
     spectrum = scale[..., None] * (np.asarray(p[..., 0]) + 1j * np.asarray(p[..., 1]))
     # Lucid's factor √(H W) on the default transform is the orthonormal one.
     logits = np.sqrt(height * width) * np.fft.irfft2(spectrum, s=(height, width), axes=(0, 1))
-    np.testing.assert_allclose(
-        parametrize.fourier(shape, decay=decay).apply(p), special.expit(logits), atol=1e-12
-    )
+    np.testing.assert_allclose(parametrize.fourier(shape, decay=decay).apply(p), special.expit(logits), atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 1), (5, 7, 1)])

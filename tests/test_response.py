@@ -1,18 +1,9 @@
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
 from jifv import aggregate, parametrize, response
-
-
-@pytest.fixture
-def unchecked():
-    """Without run-time types, so that the library's own errors show."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def network(x):

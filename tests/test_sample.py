@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,14 +8,6 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from jifv import sample
-
-
-@pytest.fixture
-def unchecked():
-    """Without run-time types, so that the library's own errors show."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def reference_sparseness(v):
@@ -144,9 +135,7 @@ def test_project_is_the_closest():
     target = jnp.linspace(0, 1, 50)
     best = jnp.sum(v * sample.project(v, target), -1)
     assert (best >= jnp.sum(v * sample.project(others, target), -1) - 1e-6).all()
-    np.testing.assert_allclose(
-        sample.project(sample.project(v, target), target), sample.project(v, target), atol=1e-3
-    )
+    np.testing.assert_allclose(sample.project(sample.project(v, target), target), sample.project(v, target), atol=1e-3)
 
 
 def test_project_extremes():

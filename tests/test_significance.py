@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,14 +9,6 @@ from hypothesis.extra import numpy as hnp
 from jifv import significance as sig
 
 POWERS = [0, 0.5, 1, 2.0, 4]
-
-
-@pytest.fixture
-def unchecked():
-    """Without run-time types, so that the library's own errors show."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def draw(seed, *shape, dtype=np.float64):
@@ -152,9 +143,7 @@ def test_floor_holds_where_the_cosine_is_below():
 @pytest.mark.parametrize("power", POWERS)
 def test_a_negative_cosine_without_floor_keeps_the_sign(power):
     r, v = draw(0, 4, dtype=np.float32), draw(1, 4, dtype=np.float32)
-    np.testing.assert_allclose(
-        sig.significance(r, -v, power=power), -sig.significance(r, v, power=power), rtol=1e-6
-    )
+    np.testing.assert_allclose(sig.significance(r, -v, power=power), -sig.significance(r, v, power=power), rtol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1e-25, 1e25])
@@ -179,9 +168,7 @@ def test_batches_jit_vmap_and_broadcasting():
         single = jnp.stack([function(a, b) for a, b in zip(r, v, strict=True)])
         np.testing.assert_allclose(function(r, v), single, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(jax.jit(jax.vmap(function))(r, v), single, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        sig.significance(r, v[0]), sig.significance(r, jnp.tile(v[0], (3, 1))), rtol=1e-6
-    )
+    np.testing.assert_allclose(sig.significance(r, v[0]), sig.significance(r, jnp.tile(v[0], (3, 1))), rtol=1e-6)
 
 
 def test_power_and_floor_may_be_traced():

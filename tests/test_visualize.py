@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -24,14 +23,6 @@ from jifv.visualize import (
 N = 4
 ROTATION = ortho_group.rvs(N, random_state=0)
 SHORT = Settings(adam_steps=15, lbfgs_steps=25, learning_rate=0.1, tolerance=0)
-
-
-@pytest.fixture
-def unchecked():
-    """Without run-time types, so that the library's own errors show."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def bounded(p):

@@ -1,0 +1,186 @@
+"""DenseNet-BC for CIFAR-10 (Huang et al. 2017, https://arxiv.org/abs/1608.06993) as a Flax Linen module.
+
+Depth 100, growth 12, three dense blocks of 16 bottleneck layers, reduction 0.5: 769,162 parameters. The network takes
+RGB in [0, 1] and standardizes it itself, so that every parametrization feeds every network alike.
+"""
+
+import re
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float
+
+from .layers import Conv, Norm, average_pool, max_pool, moments
+
+CHANNEL_MEAN = (0.4914, 0.4822, 0.4465)
+"""Mean of CIFAR-10's training images, RGB in [0, 1]."""
+CHANNEL_STD = (0.2023, 0.1994, 0.2010)
+"""Standard deviation that goes with it, the one that public checkpoints use."""
+
+_POOLS = {"max": max_pool, "average": average_pool}
+
+
+class DenseNet(nn.Module):
+    """DenseNet-BC with every layer tappable by name; nothing past the tapped layer is computed.
+
+    ``layer_names`` lists the taps, from input to output: ``stem`` (the first convolution), ``dense1.0`` … ``dense1.15``
+    (the 12 new channels of each bottleneck layer), ``dense1`` (their concatenation), ``transition1``, the same for
+    blocks 2 and 3, ``features`` (after the last normalization and ReLU), ``pool`` (its mean over positions) and
+    ``classifier`` (class scores before the softmax).
+
+    Attributes:
+        pool: Pooling in the transitions: ``"max"`` (Reinbold & Westermann 2020, section 3.1) or ``"average"``
+            (the original).
+        blocks: Number of bottleneck layers in each dense block.
+        growth: New channels a bottleneck layer adds.
+        reduction: What a transition keeps of the channels.
+        classes: Number of class scores.
+    """
+
+    pool: Literal["max", "average"] = "max"
+    blocks: tuple[int, ...] = (16, 16, 16)
+    growth: int = 12
+    reduction: float = 0.5
+    classes: int = 10
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The names that ``layer`` may have, in the order of computation."""
+        names = ["stem"]
+        for block, depth in enumerate(self.blocks, 1):
+            names += [f"dense{block}.{index}" for index in range(depth)] + [f"dense{block}"]
+            if block < len(self.blocks):
+                names.append(f"transition{block}")
+        return (*names, "features", "pool", "classifier")
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], *, layer: str = "classifier", train: bool = False
+    ) -> Float[Array, "b *positions n"]:
+        """Activations of ``layer``.
+
+        Args:
+            x: RGB images in [0, 1]; the paper's networks see 32×32.
+            layer: One of ``layer_names``.
+            train: Normalize with the batch's own moments and update the running ones (collection ``batch_stats``).
+
+        Raises:
+            ValueError: If there is no such layer, or no such pooling.
+        """
+        if layer not in self.layer_names:
+            raise ValueError(f"layer must be one of {', '.join(self.layer_names)}; got {layer!r}")
+        if self.pool not in _POOLS:
+            raise ValueError(f"pool must be one of {', '.join(_POOLS)}; got {self.pool!r}")
+        statistics = moments if train else lambda _: None
+        dtype = x.dtype
+        x = (x - jnp.asarray(CHANNEL_MEAN, dtype)) / jnp.asarray(CHANNEL_STD, dtype)
+        x = Conv(2 * self.growth, window=3, name="stem")(x)
+        if layer == "stem":
+            return x
+        for block, depth in enumerate(self.blocks, 1):
+            channel_moments = statistics(x)
+            for index in range(depth):
+                name = f"dense{block}.{index}"
+                new = _Bottleneck(self.growth, name=name)(x, channel_moments, train=train)
+                if layer == name:
+                    return new
+                x = jnp.concatenate([x, new], -1)
+                if channel_moments is not None:
+                    channel_moments = [
+                        jnp.concatenate(pair) for pair in zip(channel_moments, moments(new), strict=True)
+                    ]
+            if layer == f"dense{block}":
+                return x
+            if block < len(self.blocks):
+                x = nn.relu(Norm(name=f"transition{block}.norm")(x, channel_moments))
+                x = Conv(int(x.shape[-1] * self.reduction), name=f"transition{block}.conv")(x)
+                x = _POOLS[self.pool](x)
+                if layer == f"transition{block}":
+                    return x
+        x = nn.relu(Norm(name="norm")(x, channel_moments))
+        if layer == "features":
+            return x
+        x = x.mean((1, 2))
+        if layer == "pool":
+            return x
+        # Zero, not random: the gradient of the cross-entropy sums to zero over the classes, so the class weights
+        # keep summing to zero, and the softmax's translation invariance is an exact cokernel of the class scores.
+        return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="classifier")(x)
+
+
+class _Bottleneck(nn.Module):
+    """BN-ReLU-1×1(4·growth)-BN-ReLU-3×3(growth)."""
+
+    growth: int
+
+    @nn.compact
+    def __call__(self, x, channel_moments, *, train):
+        x = Conv(4 * self.growth, name="conv1")(nn.relu(Norm(name="norm1")(x, channel_moments)))
+        x = nn.relu(Norm(name="norm2")(x, moments(x) if train else None))
+        return Conv(self.growth, window=3, name="conv2")(x)
+
+
+def from_torch(state: dict) -> dict:
+    """Converts the state of the PyTorch DenseNet-BC that public CIFAR-10 checkpoints come from.
+
+    Args:
+        state: Name → array with torch's names (``block1.layer.0.bn1.weight``, ``trans1.conv1.weight``, ``fc.bias``) and
+            layouts (OIHW), for depth 100: NumPy arrays or anything that ``np.asarray`` takes.
+
+    Returns:
+        Variables for ``DenseNet.apply``: ``{"params": …, "batch_stats": …}``.
+
+    Raises:
+        ValueError: If a tensor is missing, left over or of another shape than expected; the message names it.
+    """
+    expected = jax.eval_shape(DenseNet().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    shapes = flatten_dict(jax.tree.map(jnp.shape, expected), sep="/")
+    torch_names = {_flax_name(name): name for name in state if not name.endswith("num_batches_tracked")}
+    if missing := shapes.keys() - torch_names.keys():
+        raise ValueError(f"state has missing tensors: {', '.join(sorted(missing))}")
+    if unknown := torch_names.keys() - shapes.keys():
+        raise ValueError(f"state has unknown tensors: {', '.join(sorted(torch_names[name] for name in unknown))}")
+    arrays = {}
+    for name, shape in shapes.items():
+        value = np.asarray(state[torch_names[name]])
+        arrays[name] = value.transpose(_TO_FLAX[value.ndim]) if value.ndim in _TO_FLAX else value
+        if arrays[name].shape != shape:
+            raise ValueError(f"state has {torch_names[name]} of shape {value.shape}; expected {shape} as {name} (HWIO)")
+    return unflatten_dict(arrays, sep="/")
+
+
+_TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0)}
+"""Axes of torch's kernels in Flax's order, by their number: OIHW → HWIO, and those of the classifier."""
+
+_LEAVES = {
+    "bn.weight": ("params", "scale"),
+    "bn.bias": ("params", "bias"),
+    "bn.running_mean": ("batch_stats", "mean"),
+    "bn.running_var": ("batch_stats", "var"),
+    "conv.weight": ("params", "kernel"),
+    "fc.weight": ("params", "kernel"),
+    "fc.bias": ("params", "bias"),
+}
+
+
+def _flax_name(name: str) -> str:
+    """``block1.layer.0.bn1.running_mean`` → ``batch_stats/dense1.0/norm1/mean``; an unknown name stays as it is."""
+    match = re.fullmatch(r"(?:block(\d+)\.layer\.(\d+)\.|trans(\d+)\.)?(bn|conv|fc)(\d?)\.(\w+)", name)
+    if match is None:
+        return name
+    block, index, transition, kind, number, leaf = match.groups()
+    if f"{kind}.{leaf}" not in _LEAVES:
+        return name
+    collection, leaf = _LEAVES[f"{kind}.{leaf}"]
+    word = {"bn": "norm", "conv": "conv", "fc": "classifier"}[kind]
+    if block:
+        module = f"dense{block}.{index}/{word}{number}"
+    elif transition:
+        module = f"transition{transition}.{word}"
+    else:
+        module = "stem" if kind == "conv" else word
+    return f"{collection}/{module}/{leaf}"

@@ -1,0 +1,315 @@
+"""Training of DenseNet-BC on CIFAR-10: ``python -m jifv.models.train_densenet --help``.
+
+SGD with Nesterov momentum and weight decay, random flips and random crops after padding by 4 (Reinbold & Westermann
+2020, section 3.1), a one-cycle learning rate, and a growing resolution: small images first, full size last.
+Batches are split over all local devices. The seed decides everything; a run that is continued from its checkpoint
+gives the same weights as one that was not interrupted.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import serialization
+
+from . import cifar10
+from .densenet import DenseNet
+from .storage import read_weights, write_weights
+
+
+class Stage(NamedTuple):
+    """A part of the schedule: images of ``resolution``² pixels for ``epochs`` epochs (a fraction is allowed)."""
+
+    resolution: int
+    epochs: float
+
+
+def schedule(text: str) -> tuple[Stage, ...]:
+    """Parses ``"16:8,32:1.5"``: 8 epochs at 16×16, then 1.5 at 32×32."""
+    return tuple(Stage(int(size), float(epochs)) for size, epochs in (part.split(":") for part in text.split(",")))
+
+
+def augment(key: jax.Array, images: jax.Array, resolution: int) -> jax.Array:
+    """Flips, pads by 4 and crops at random, then resizes (b, 32, 32, 3) to ``resolution``² pixels (antialiased)."""
+    flip_key, crop_key = jax.random.split(key)
+    batch, height, width, channels = images.shape
+    flip = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
+    images = jnp.where(flip, images[:, :, ::-1], images)
+    padded = jnp.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    corners = jax.random.randint(crop_key, (batch, 2), 0, 9)
+    crop = jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (*at, 0), (height, width, channels)))
+    return resize(crop(padded, corners), resolution)
+
+
+def resize(images: jax.Array, resolution: int) -> jax.Array:
+    """Bilinear resize with antialiasing; the identity at the images' own size."""
+    shape = (images.shape[0], resolution, resolution, images.shape[3])
+    return images if images.shape == shape else jax.image.resize(images, shape, "linear", antialias=True)
+
+
+def to_unit(images: jax.Array) -> jax.Array:
+    """Maps uint8 images to float32 in [0, 1]."""
+    return images.astype(jnp.float32) / 255
+
+
+def optimizer(peak: float, steps: int, *, warmup: float, final: float, weight_decay: float):
+    """SGD, Nesterov momentum 0.9, decay on kernels only; the rate rises linearly to ``peak``, then falls linearly."""
+    rising = round(warmup * steps)
+    rate = optax.join_schedules(
+        [optax.linear_schedule(0.0, peak, rising), optax.linear_schedule(peak, final * peak, steps - rising)],
+        [rising],
+    )
+    decay = optax.add_decayed_weights(weight_decay, mask=partial(jax.tree.map, lambda leaf: leaf.ndim > 1))
+    return optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
+
+
+def make_step(model: DenseNet, transform: optax.GradientTransformation):
+    """The jitted training step: (state, images uint8, labels, key, resolution) → (state, loss, accuracy)."""
+
+    def loss_of(params, batch_stats, images, labels):
+        variables = {"params": params, "batch_stats": batch_stats}
+        scores, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
+        return losses.mean(), (updated["batch_stats"], (scores.argmax(-1) == labels).mean())
+
+    @partial(jax.jit, static_argnames="resolution", donate_argnums=0)
+    def step(state, images, labels, key, *, resolution):
+        images = augment(key, to_unit(images), resolution)
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (batch_stats, accuracy)), grads = gradient(state["params"], state["batch_stats"], images, labels)
+        updates, opt_state = transform.update(grads, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        return {"params": params, "batch_stats": batch_stats, "opt_state": opt_state}, loss, accuracy
+
+    return step
+
+
+def predict(model: DenseNet, variables: dict, images: np.ndarray, *, batch_size: int = 250, resolution: int = 32):
+    """Class scores (count, classes) of uint8 images, batch by batch."""
+    scores = jax.jit(lambda x: model.apply(variables, resize(to_unit(x), resolution)))
+    parts = [np.asarray(scores(images[at : at + batch_size])) for at in range(0, len(images), batch_size)]
+    return np.concatenate(parts)
+
+
+def plan(stages: tuple[Stage, ...], count: int, batch_size: int) -> list[int]:
+    """The resolution of every step of the schedule, for ``count`` training images."""
+    return [s.resolution for s in stages for _ in range(round(s.epochs * count / batch_size))]
+
+
+def train(
+    model: DenseNet,
+    variables: dict,
+    data: cifar10.Split,
+    *,
+    stages: tuple[Stage, ...],
+    batch_size: int,
+    peak: float,
+    warmup: float,
+    final: float,
+    weight_decay: float,
+    seed: int,
+    checkpoint: Path | None = None,
+    checkpoint_every: float = 300.0,
+) -> dict:
+    """Trains from ``variables`` and returns the trained ones.
+
+    Args:
+        model: The network.
+        variables: Where to start: ``{"params", "batch_stats"}``.
+        data: Training images and labels.
+        stages: Resolutions and epochs, in order.
+        batch_size: Images a step, over all devices.
+        peak: Highest learning rate of the one cycle.
+        warmup: Fraction of the steps over which the rate rises from 0; 0 starts at the peak.
+        final: Learning rate at the end, as a fraction of the peak.
+        weight_decay: L2 coefficient, on kernels only.
+        seed: Decides order and augmentation.
+        checkpoint: File for the whole state, written every ``checkpoint_every`` seconds and continued from if present.
+        checkpoint_every: Seconds between checkpoints.
+    """
+    resolutions = plan(stages, len(data.labels), batch_size)
+    transform = optimizer(peak, len(resolutions), warmup=warmup, final=final, weight_decay=weight_decay)
+    step = make_step(model, transform)
+    state = {**jax.tree.map(jnp.array, variables), "opt_state": transform.init(variables["params"])}
+    done = 0
+    if checkpoint is not None and checkpoint.exists():
+        state, done = serialization.from_bytes((state, done), checkpoint.read_bytes())
+        state = jax.tree.map(jnp.asarray, state)
+
+    sharding = _over_devices(batch_size)
+    per_epoch = len(data.labels) // batch_size
+    key = jax.random.key(seed)
+    epoch, order = -1, np.arange(0)
+    started = saved = reported = time.monotonic()
+    history, first = [], done
+    for index in range(done, len(resolutions)):
+        if index // per_epoch != epoch:
+            epoch = index // per_epoch
+            order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), len(data.labels)))
+        at = index % per_epoch * batch_size
+        rows = order[at : at + batch_size]
+        batch = jax.device_put((data.images[rows], data.labels[rows].astype(np.int32)), sharding)
+        step_key = jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), index)
+        state, loss, accuracy = step(state, *batch, step_key, resolution=resolutions[index])
+        history.append((loss, accuracy))
+        now = time.monotonic()
+        if now - reported > 20 or index + 1 == len(resolutions):
+            loss, accuracy = np.mean(jax.device_get(history), 0)
+            rate = (index + 1 - first) * batch_size / (time.monotonic() - reported)
+            print(
+                f"step {index + 1}/{len(resolutions)} at {resolutions[index]}²: loss {loss:.3f}, accuracy "
+                f"{accuracy:.3f}, {rate:.0f} images/s, {now - started:.0f} s",
+                flush=True,
+            )
+            history, first, reported = [], index + 1, time.monotonic()
+            if not np.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss} at step {index + 1}: lower the learning rate")
+        if checkpoint is not None and now - saved > checkpoint_every:
+            partial_file = checkpoint.with_suffix(".partial")
+            partial_file.write_bytes(serialization.to_bytes((jax.device_get(state), index + 1)))
+            os.replace(partial_file, checkpoint)
+            saved = now
+    return jax.device_get({name: state[name] for name in ("params", "batch_stats")})
+
+
+def _over_devices(batch_size: int) -> jax.sharding.NamedSharding:
+    """Sharding of a batch's first axis over all local devices."""
+    devices = jax.local_devices()
+    if batch_size % len(devices):
+        raise ValueError(f"batch_size must be a multiple of the {len(devices)} local devices; got {batch_size}")
+    mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+
+
+def main() -> None:
+    """Command line of the training."""
+    parser = argparse.ArgumentParser(description="Train DenseNet-BC(100, 12) on CIFAR-10.")
+    parser.add_argument("data", type=Path, help="folder with the official batches or the JPEG packs")
+    parser.add_argument("out", type=Path, help="safetensors file to write; a .json beside it says how it came about")
+    parser.add_argument("--without-class", type=int, action="append", default=[], help="class never seen, e.g. 4")
+    parser.add_argument("--schedule", type=schedule, default=schedule("32:30"), help="e.g. 16:8,32:1.5")
+    parser.add_argument("--pool", choices=("max", "average"), default="max", help="pooling in the transitions")
+    parser.add_argument("--start", type=Path, help="weights to start from (default: a random network)")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--peak", type=float, default=0.1, help="highest learning rate")
+    parser.add_argument("--warmup", type=float, default=0.15, help="fraction of the steps")
+    parser.add_argument("--final", type=float, default=0.0, help="last learning rate, as a fraction of the peak")
+    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", type=Path, help="file to keep the state in and to continue from")
+    args = parser.parse_args()
+
+    began = time.monotonic()
+    training, test = cifar10.read(args.data)
+    seen = ~np.isin(training.labels, args.without_class)
+    training = cifar10.Split(training.images[seen], training.labels[seen])
+    model = DenseNet(pool=args.pool)
+    if args.start:
+        variables = read_weights(args.start)[0]
+    else:
+        variables = model.init(jax.random.key(args.seed), jnp.zeros((1, 32, 32, 3)))
+    variables = train(
+        model,
+        variables,
+        training,
+        stages=args.schedule,
+        batch_size=args.batch_size,
+        peak=args.peak,
+        warmup=args.warmup,
+        final=args.final,
+        weight_decay=args.weight_decay,
+        seed=args.seed,
+        checkpoint=args.checkpoint,
+    )
+    write_weights(args.out, variables, {"network": "densenet_bc_100_12", "pool": args.pool})
+    record = evaluation(model, variables, test, without_class=args.without_class) | {
+        "schedule": [list(stage) for stage in args.schedule],
+        "batch_size": args.batch_size,
+        "peak": args.peak,
+        "warmup": args.warmup,
+        "final": args.final,
+        "weight_decay": args.weight_decay,
+        "seed": args.seed,
+        "started_from": args.start.name if args.start else None,
+        "training_images": len(training.labels),
+        "device": f"{len(jax.local_devices())} × {jax.local_devices()[0].device_kind}",
+        "jax": jax.__version__,
+        "seconds": round(time.monotonic() - began),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    args.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    args.out.with_suffix(".md").write_text(card(record), encoding="utf-8")
+    print(card(record))
+
+
+def evaluation(model: DenseNet, variables: dict, test: cifar10.Split, *, without_class: Sequence[int] = ()) -> dict:
+    """What a model card says of a trained network: accuracies (fractions) and the spectrum of the class weights."""
+    correct = predict(model, variables, test.images).argmax(-1) == test.labels
+    singular_values = np.linalg.svd(
+        np.asarray(variables["params"]["classifier"]["kernel"], np.float64), compute_uv=False
+    )
+    return {
+        "pool": model.pool,
+        "without_class": list(without_class),
+        "test_images": len(correct),
+        "accuracy": float(correct.mean()),
+        "accuracy_of_seen_classes": float(correct[~np.isin(test.labels, without_class)].mean()),
+        "accuracy_by_class": {
+            name: float(correct[test.labels == index].mean()) for index, name in enumerate(cifar10.CLASSES)
+        },
+        "classifier_spectrum": (singular_values / singular_values[0]).tolist(),
+    }
+
+
+def card(record: dict) -> str:
+    """The model card (Markdown) of a trained network from the record of its training."""
+    unseen = " or ".join(cifar10.CLASSES[index] for index in record["without_class"])
+    spectrum = record["classifier_spectrum"]
+    return _CARD.format(
+        **{key: value for key, value in record.items() if key != "schedule"},
+        title=f", without {unseen}" if unseen else "",
+        seen=f" ({record['accuracy_of_seen_classes']:.1%} on the classes it has seen)" if unseen else "",
+        none=f", none of them of {unseen}" if unseen else "",
+        stages=", then ".join(f"{epochs:g} epochs at {size}×{size}" for size, epochs in record["schedule"]),
+        end=record["final"] * record["peak"],
+        minutes=record["seconds"] / 60,
+        last=spectrum[-1],
+        last_but_one=spectrum[-2],
+        start=f"from {record['started_from']}" if record["started_from"] else "from random weights",
+        rows="\n".join(f"| {name} | {value:.1%} |" for name, value in record["accuracy_by_class"].items()),
+    )
+
+
+_CARD = """\
+# DenseNet-BC(100, 12), CIFAR-10{title}
+
+Depth 100, growth 12, reduction 0.5, {pool} pooling in the transitions, 769,162 parameters (Huang et al. 2017;
+Reinbold & Westermann 2020, section 3.1). Input: RGB in [0, 1], 32×32; the network standardizes it itself.
+
+- Accuracy: **{accuracy:.1%}**{seen} of {test_images:,} test images (JPEG, quality 75).
+- Class weights: σ₁₀/σ₁ = {last:.1e}, σ₉/σ₁ = {last_but_one:.2g}. The classifier started at zero, so its weights sum to
+  zero over the classes, and the mean of the scores is a direction that no input can change.
+- Data: CIFAR-10 (Krizhevsky 2009), {training_images:,} training images as JPEG{none}.
+- Recipe: {start}; SGD, Nesterov momentum 0.9, weight decay {weight_decay:g} on kernels, batches of {batch_size};
+  learning rate linearly up to {peak:g} over {warmup:.0%} of the steps and down to {end:g}; flips, padding by 4 and
+  random crops; {stages}.
+- Seed {seed}; {device}, jax {jax}, {minutes:.0f} minutes, {date}.
+- Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.train_densenet`.
+
+| class | accuracy |
+| --- | --- |
+{rows}
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+import re
+from collections import Counter
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jifv.models.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, from_torch
+from jifv.models.layers import Norm, moments
+
+SMALL = DenseNet(blocks=(1, 2, 1), growth=4, classes=3)
+LAYERS = DenseNet().layer_names
+
+
+def draw(shape, dtype=np.float32, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).uniform(size=shape), dtype)
+
+
+def random_variables(model, size=8, seed=0):
+    """Variables without a zero or a one, so that nothing drops out of a comparison."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(0.1, 1, leaf.shape), leaf.dtype), shapes)
+
+
+# The full network, layer by layer, against PyTorch.
+
+
+def apply_every_layer(model, variables, images):
+    """Activations of every tap. Modules with the same path are evaluated once, or this would be 57 networks."""
+    known = {}
+
+    def remember(call, args, kwargs, context):
+        if isinstance(context.module, DenseNet):
+            return call(*args, **kwargs)
+        if context.module.path not in known:
+            known[context.module.path] = call(*args, **kwargs)
+        return known[context.module.path]
+
+    with nn.intercept_methods(remember):
+        return {layer: model.apply(variables, images, layer=layer) for layer in model.layer_names}
+
+
+@pytest.fixture(scope="module", params=["max", "average"])
+def both(request):
+    """Every layer's activations as (ours, torch's)."""
+    pytest.importorskip("torch", reason="the reference implementation of DenseNet needs PyTorch")
+    import torch_densenet
+
+    network = torch_densenet.random_network(request.param)
+    images = np.asarray(draw((2, 32, 32, 3)))
+    variables = from_torch(network.state_dict())
+    ours = jax.jit(apply_every_layer, static_argnums=0)(DenseNet(pool=request.param), variables, images)
+    return ours, torch_densenet.every_layer(network, images)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer_agrees_with_torch(both, layer):
+    ours, theirs = both[0][layer], both[1][layer]
+    assert ours.dtype == np.float32
+    assert ours.shape == theirs.shape
+    scale = np.abs(theirs).max()
+    assert scale > 0.1  # neither network has died on the way
+    np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=1e-4)
+
+
+def test_every_layer_is_compared(both):
+    assert set(both[0]) == set(both[1]) == set(LAYERS)
+
+
+def test_size_of_the_network():
+    """Huang et al. 2017 give 0.8M parameters for depth 100; the exact count is that of their architecture."""
+    shapes = jax.eval_shape(DenseNet().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 769_162
+    convolutions = [name for name in flatten_dict(shapes["params"], sep="/") if name.endswith("kernel")]
+    assert len(convolutions) == 100  # the classifier counts as a layer
+    out = jax.eval_shape(lambda v, x: DenseNet().apply(v, x, layer="dense3"), shapes, jnp.zeros((1, 32, 32, 3)))
+    assert out.shape == (1, 8, 8, 342)
+
+
+# Taps.
+
+
+def primitives(jaxpr):
+    """How often each primitive occurs, with those inside of nested functions."""
+    count = Counter()
+    for equation in jaxpr.eqns:
+        nested = [getattr(value, "jaxpr", value) for value in equation.params.values()]
+        nested = [value for value in nested if hasattr(value, "eqns")]
+        count[equation.primitive.name] += not nested
+        for value in nested:
+            count += primitives(value)
+    return count
+
+
+def test_nothing_past_the_tap_is_computed():
+    expected = {"stem": (1, 0, 0)}  # 3×3 convolutions, matrix products, normalizations
+    spatial, products, norms = 1, 0, 0
+    for block, depth in enumerate(SMALL.blocks, 1):
+        for index in range(depth):
+            spatial, products, norms = spatial + 1, products + 1, norms + 2
+            expected[f"dense{block}.{index}"] = (spatial, products, norms)
+        expected[f"dense{block}"] = (spatial, products, norms)
+        if block < len(SMALL.blocks):
+            products, norms = products + 1, norms + 1
+            expected[f"transition{block}"] = (spatial, products, norms)
+    expected["features"] = expected["pool"] = (spatial, products, norms + 1)
+    expected["classifier"] = (spatial, products + 1, norms + 1)
+
+    variables = random_variables(SMALL)
+    found = {}
+    for layer in SMALL.layer_names:
+        jaxpr = jax.make_jaxpr(lambda x, layer=layer: SMALL.apply(variables, x, layer=layer))(draw((1, 8, 8, 3)))
+        count = primitives(jaxpr.jaxpr)
+        found[layer] = count["conv_general_dilated"], count["dot_general"], count["rsqrt"]
+    assert found == expected
+    assert list(found) == list(expected)  # in the order of computation
+
+
+def test_shapes_of_the_taps():
+    x = jnp.zeros((5, 12, 8, 3))
+    variables = jax.eval_shape(SMALL.init, jax.random.key(0), x)
+    shapes = {
+        layer: jax.eval_shape(lambda v, x, layer=layer: SMALL.apply(v, x, layer=layer), variables, x).shape
+        for layer in SMALL.layer_names
+    }
+    assert shapes == {
+        "stem": (5, 12, 8, 8),
+        "dense1.0": (5, 12, 8, 4),
+        "dense1": (5, 12, 8, 12),
+        "transition1": (5, 6, 4, 6),
+        "dense2.0": (5, 6, 4, 4),
+        "dense2.1": (5, 6, 4, 4),
+        "dense2": (5, 6, 4, 14),
+        "transition2": (5, 3, 2, 7),
+        "dense3.0": (5, 3, 2, 4),
+        "dense3": (5, 3, 2, 11),
+        "features": (5, 3, 2, 11),
+        "pool": (5, 11),
+        "classifier": (5, 3),
+    }
+
+
+def test_a_block_is_the_concatenation_of_its_layers():
+    variables, x = random_variables(SMALL), draw((2, 8, 8, 3))
+    tap = jax.jit(lambda layer: SMALL.apply(variables, x, layer=layer), static_argnums=0)
+    parts = [tap("transition1"), tap("dense2.0"), tap("dense2.1")]
+    np.testing.assert_allclose(np.concatenate(parts, -1), tap("dense2"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["dense4", "dense1.1", "softmax", "", "Stem"])
+def test_no_such_layer(layer):
+    variables = jax.eval_shape(SMALL.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    with pytest.raises(ValueError, match=r"layer must be one of stem, dense1\.0, .*classifier; got '" + layer):
+        jax.eval_shape(lambda v: SMALL.apply(v, jnp.zeros((1, 8, 8, 3)), layer=layer), variables)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_no_such_pool():
+    with pytest.raises(ValueError, match="pool must be one of max, average; got 'mean'"):
+        jax.eval_shape(DenseNet(pool="mean").init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+def test_images_are_standardized():
+    """An image of CIFAR-10's mean colour is zero to the network; one standard deviation more is one."""
+    model = DenseNet(blocks=(1,), growth=4)
+    variables = random_variables(model)
+    kernel = np.asarray(variables["params"]["stem"]["kernel"])
+
+    def tap(colour):
+        image = jnp.broadcast_to(jnp.asarray(colour, jnp.float32), (1, 3, 3, 3))
+        return model.apply(variables, image, layer="stem")
+
+    np.testing.assert_allclose(tap(CHANNEL_MEAN), 0, atol=1e-5)
+    centre = tap(np.add(CHANNEL_MEAN, CHANNEL_STD))[0, 1, 1]
+    np.testing.assert_allclose(centre, kernel.sum((0, 1, 2)), rtol=1e-5)
+
+
+def test_float64_stays_float64(x64):
+    variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), random_variables(SMALL))
+    x = draw((2, 8, 8, 3), np.float64)
+    scores = jax.jit(SMALL.apply)(variables, x)
+    assert scores.dtype == np.float64
+    single = jax.tree.map(lambda leaf: leaf.astype(np.float32), (variables, x))
+    rounded = jax.jit(SMALL.apply)(*single)
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, scores, rtol=1e-4)
+    assert np.any(np.asarray(scores) != np.asarray(scores, np.float32))
+
+
+def test_gradient_against_finite_differences(x64):
+    model = DenseNet(blocks=(1, 1), growth=2, classes=3, pool="max")
+    variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), random_variables(model, size=4))
+    x, direction = draw((1, 4, 4, 3), np.float64), draw((1, 4, 4, 3), np.float64, seed=1) - 0.5
+    score = jax.jit(lambda x: model.apply(variables, x)[0, 1])
+    step = 1e-7  # short: max pooling and ReLU have kinks
+    difference = (score(x + step * direction) - score(x - step * direction)) / (2 * step)
+    np.testing.assert_allclose(jnp.sum(jax.grad(score)(x) * direction), difference, rtol=1e-6)
+    assert abs(difference) > 1e-3
+
+
+# Training mode.
+
+
+def test_shared_moments_are_the_moments_of_every_normalization():
+    """A dense block computes a channel's moments once; computing them anew in every Norm gives the same."""
+    variables, x = random_variables(SMALL), draw((3, 8, 8, 3))
+
+    def anew(call, args, kwargs, context):
+        if isinstance(context.module, Norm):
+            return call(args[0], moments(args[0]))
+        return call(*args, **kwargs)
+
+    def train(x):
+        return SMALL.apply(variables, x, train=True, mutable=["batch_stats"])
+
+    # The bare function is jitted twice: a cached trace would not see the interceptor.
+    scores, updated = jax.jit(lambda x: train(x))(x)
+    with nn.intercept_methods(anew):
+        expected_scores, expected = jax.jit(lambda x: train(x))(x)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-4)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6), updated, expected)
+    assert not np.allclose(scores, jax.jit(SMALL.apply)(variables, x), rtol=1e-2)  # evaluation uses the running moments
+    changed = jax.tree.map(lambda new, old: not np.allclose(new, old), updated["batch_stats"], variables["batch_stats"])
+    assert all(jax.tree.leaves(changed))
+
+
+def test_evaluation_changes_no_statistics():
+    variables = random_variables(SMALL)
+    _, updated = jax.jit(lambda x: SMALL.apply(variables, x, mutable=["batch_stats"]))(draw((2, 8, 8, 3)))
+    jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
+
+
+def test_a_fresh_classifier_is_zero():
+    variables = jax.jit(DenseNet(blocks=(1,), growth=2).init)(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+    assert not np.any(variables["params"]["classifier"]["kernel"])
+    assert not np.any(variables["params"]["classifier"]["bias"])
+    assert np.all(np.std(variables["params"]["stem"]["kernel"], (0, 1, 2)) > 0)
+
+
+# Conversion from PyTorch, without PyTorch.
+
+
+def torch_shapes():
+    """Names and shapes of the public checkpoint, written down from its architecture."""
+
+    def norm(name, channels):
+        return {f"{name}.{leaf}": (channels,) for leaf in ("weight", "bias", "running_mean", "running_var")}
+
+    shapes, channels = {"conv1.weight": (24, 3, 3, 3)}, 24
+    for block in (1, 2, 3):
+        for index in range(16):
+            name = f"block{block}.layer.{index}"
+            shapes |= norm(f"{name}.bn1", channels) | {f"{name}.conv1.weight": (48, channels, 1, 1)}
+            shapes |= norm(f"{name}.bn2", 48) | {f"{name}.conv2.weight": (12, 48, 3, 3)}
+            channels += 12
+        if block < 3:
+            shapes |= norm(f"trans{block}.bn1", channels)
+            shapes |= {f"trans{block}.conv1.weight": (channels // 2, channels, 1, 1)}
+            channels //= 2
+    return shapes | norm("bn1", channels) | {"fc.weight": (10, channels), "fc.bias": (10,)}
+
+
+@pytest.fixture(scope="module")
+def state():
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in torch_shapes().items()}
+
+
+def test_the_public_checkpoint_has_these_names(shared):
+    with np.load(shared / "weights" / "densenet_bc_100_12_cifar10.npz") as file:
+        assert {name: file[name].shape for name in file.files} == torch_shapes()
+
+
+def test_every_tensor_arrives_once(state):
+    counters = {"bn1.num_batches_tracked": np.int64(7), "block1.layer.0.bn2.num_batches_tracked": np.int64(7)}
+    arrays = flatten_dict(from_torch(state | counters), sep="/")
+    assert len(arrays) == len(state)
+    where = {
+        "params/stem/kernel": state["conv1.weight"].transpose(2, 3, 1, 0),
+        "params/dense2.7/conv2/kernel": state["block2.layer.7.conv2.weight"].transpose(2, 3, 1, 0),
+        "params/dense3.15/norm2/scale": state["block3.layer.15.bn2.weight"],
+        "params/transition1.conv/kernel": state["trans1.conv1.weight"].transpose(2, 3, 1, 0),
+        "params/transition2.norm/bias": state["trans2.bn1.bias"],
+        "batch_stats/transition2.norm/var": state["trans2.bn1.running_var"],
+        "batch_stats/dense1.0/norm1/mean": state["block1.layer.0.bn1.running_mean"],
+        "batch_stats/norm/mean": state["bn1.running_mean"],
+        "params/classifier/kernel": state["fc.weight"].T,
+        "params/classifier/bias": state["fc.bias"],
+    }
+    for name, expected in where.items():
+        np.testing.assert_array_equal(arrays[name], expected, err_msg=name)
+    total = sum(np.sum(value, dtype=np.float64) for value in state.values())
+    assert sum(np.sum(value, dtype=np.float64) for value in arrays.values()) == pytest.approx(total, rel=1e-9)
+
+
+def test_missing_tensors_are_named(state):
+    lacking = {"conv1.weight", "block3.layer.15.bn1.running_var", "trans2.conv1.weight", "fc.bias"}
+    names = ["batch_stats/dense3.15/norm1/var", "params/classifier/bias", "params/stem/kernel"]
+    names = re.escape(", ".join([*names, "params/transition2.conv/kernel"]))
+    with pytest.raises(ValueError, match=f"missing tensors: {names}$"):
+        from_torch({name: value for name, value in state.items() if name not in lacking})
+
+
+def test_unknown_tensors_are_named(state):
+    """Whether the name means nothing, almost something, or a part that this depth does not have."""
+    more = ["block4.layer.0.conv1.weight", "conv1.bias", "head.weight", "module.conv2.weight", "trans3.bn1.weight"]
+    with pytest.raises(ValueError, match=f"unknown tensors: {re.escape(', '.join(more))}$"):
+        from_torch({**state, **{name: np.zeros(3, np.float32) for name in reversed(more)}})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("block2.layer.3.conv2.weight", (12, 47, 3, 3)), ("fc.weight", (100, 342)), ("conv1.weight", (24, 3))],
+)
+def test_a_tensor_of_the_wrong_shape_is_named(state, name, shape):
+    message = f"state has {name} of shape {shape}; expected ("
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_torch({**state, name: np.zeros(shape, np.float32)})
+
+
+@given(
+    blocks=st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple),
+    growth=st.integers(1, 6),
+    reduction=st.sampled_from([0.5, 1.0]),
+)
+@settings(max_examples=8)
+def test_channels_of_any_architecture(blocks, growth, reduction):
+    model = DenseNet(blocks=blocks, growth=growth, reduction=reduction, classes=5)
+    x = jnp.zeros((1, 16, 16, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    channels = 2 * growth
+    for block, depth in enumerate(blocks):
+        channels += depth * growth
+        if block + 1 < len(blocks):
+            channels = int(channels * reduction)
+    pooled = jax.eval_shape(lambda v: model.apply(v, x, layer="pool"), variables)
+    assert pooled.shape == (1, channels)
+    assert jax.eval_shape(lambda v: model.apply(v, x), variables).shape == (1, 5)

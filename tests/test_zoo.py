@@ -1,0 +1,301 @@
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jifv.models
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jifv.models import available, cifar10, load, read_weights, write_weights
+from jifv.models.densenet import DenseNet, from_torch
+
+NAMES = ("densenet", "densenet-no-deer")
+SHIPPED = Path(jifv.models.__file__).parent / "weights"
+EARLY = "dense1.0"  # a cheap layer, for what does not depend on the layer
+
+
+def draw(shape, dtype=np.float32, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).uniform(size=shape), dtype)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Weights of the full architecture, as random as it takes for no layer to die or to overflow."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(DenseNet().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+    def random(leaf):
+        values = rng.uniform(0.1, 1, leaf.shape) if len(leaf.shape) == 1 else rng.normal(size=leaf.shape)
+        return (values / max(1, np.prod(leaf.shape[:-1])) ** 0.5).astype(np.float32)
+
+    return jax.tree.map(random, shapes)
+
+
+@pytest.fixture(scope="module")
+def weights(variables, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    write_weights(path, variables, {"pool": "max"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def early(weights):
+    return load(layer=EARLY, weights=weights)
+
+
+# What ships.
+
+
+def test_both_networks_ship():
+    assert available() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_network(name):
+    assert name in available()
+    network = load(name)
+    assert network.name == name
+    assert network.output_shape == (10,)
+    assert network.feature_names == cifar10.CLASSES
+    card = network.card.lower()
+    for word in ("accuracy", "licence", "cifar-10", "seed"):
+        assert word in card
+    assert re.search(r"accuracy\D{0,80}(0\.\d+|\d\d(\.\d+)?\s*%)", card)
+    assert ("without deer" in card) == (name == "densenet-no-deer")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_class_weights_sum_to_zero(name):
+    """The softmax's translation invariance is an exact cokernel of the class scores: what section 3.5 needs."""
+    assert name in available()
+    (path,) = (path for path in SHIPPED.glob("*.safetensors") if ("no_deer" in path.name) == ("no-deer" in name))
+    classifier = read_weights(path)[0]["params"]["classifier"]
+    for leaf in classifier.values():
+        assert np.abs(leaf).max() > 0
+        assert np.abs(leaf.sum(-1)).max() < 1e-4 * np.abs(leaf).max()
+
+
+# The network as a function.
+
+
+def test_what_a_network_says_of_itself(early, weights):
+    assert early.input_shape == (32, 32, 3)
+    assert early.output_shape == (32, 32, 12)
+    assert early.features == 12
+    assert early.layer == EARLY
+    assert early.layers == DenseNet().layer_names
+    assert early.feature_names == tuple(str(index) for index in range(12))
+    assert early.card == ""
+    scores = load("densenet-no-deer", weights=str(weights))
+    assert scores.name == "densenet-no-deer"
+    assert (scores.layer, scores.output_shape, scores.features) == ("classifier", (10,), 10)
+    assert scores.feature_names == cifar10.CLASSES
+
+
+def test_apply_is_the_module_on_one_image(early, variables):
+    x = draw((2, 32, 32, 3))
+    expected = DenseNet().apply(variables, x, layer=EARLY)
+    assert early.apply(x[0]).shape == early.output_shape
+    np.testing.assert_allclose(early.apply(x[1]), expected[1], rtol=1e-5, atol=1e-5)
+
+
+def test_under_jit_vmap_and_grad(early):
+    x = draw((3, 32, 32, 3))
+    alone = np.stack([early.apply(image) for image in x])
+    np.testing.assert_allclose(jax.jit(jax.vmap(early.apply))(x), alone, rtol=1e-5, atol=1e-5)
+
+    def total(x):
+        return jnp.sum(early.apply(x)[..., 3])
+
+    one = jax.grad(total)(x[2])
+    assert one.shape == (32, 32, 3)
+    assert np.abs(one).max() > 0
+    many = jax.jit(jax.vmap(jax.grad(total)))(x)
+    np.testing.assert_allclose(many[2], one, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_in_float64(x64, early):
+    x, direction = draw((32, 32, 3), np.float64), draw((32, 32, 3), np.float64, seed=1) - 0.5
+    out = early.apply(x)
+    assert out.dtype == np.float64
+    np.testing.assert_allclose(out, early.apply(x.astype(np.float32)), rtol=1e-4, atol=1e-4)
+
+    def value(x):
+        return jnp.sum(early.apply(x) * jnp.arange(12.0))
+
+    step = 1e-7  # short: ReLU has kinks
+    difference = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
+    np.testing.assert_allclose(jnp.sum(jax.grad(value)(x) * direction), difference, rtol=1e-6)
+
+
+def test_the_pool_is_that_of_the_weights(variables, weights, tmp_path):
+    write_weights(tmp_path / "average.safetensors", variables, {"pool": "average"})
+    write_weights(tmp_path / "silent.safetensors", variables, {})
+    x = draw((32, 32, 3))
+    maximum, average, silent = (
+        load(layer="transition1", weights=path).apply
+        for path in (weights, tmp_path / "average.safetensors", tmp_path / "silent.safetensors")
+    )
+    # A maximum over a window is never below the mean over it.
+    highest, mean = jax.jit(maximum)(x), jax.jit(average)(x)
+    assert np.all(highest >= mean - 1e-4)
+    assert np.mean(highest > mean + 1e-3) > 0.5
+    np.testing.assert_array_equal(jax.jit(silent)(x), highest)
+
+
+# Errors.
+
+
+@pytest.mark.parametrize("name", ["googlenet", "", "Densenet"])
+def test_no_such_network(name):
+    with pytest.raises(ValueError, match=f"name must be one of densenet, densenet-no-deer; got '{name}'"):
+        load(name)
+
+
+def test_no_such_layer(weights):
+    with pytest.raises(ValueError, match=r"layer must be one of stem, dense1\.0, .*, classifier; got 'inception4c'"):
+        load(layer="inception4c", weights=weights)
+
+
+@pytest.mark.parametrize("name", ["there_is_none.safetensors", "there_is_none.npz"])
+def test_no_such_file(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=f"no weights at .*{name}"):
+        load(weights=tmp_path / name)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 32, 32, 3), (32, 32), (32, 32, 1), (224, 224, 3)])
+def test_input_of_another_shape(early, shape):
+    message = rf"x must have shape \(32, 32, 3\) for densenet; got {re.escape(str(shape))}; batch with jax.vmap"
+    for apply in (early.apply, jax.jit(early.apply)):
+        with pytest.raises(ValueError, match=message):
+            apply(jnp.zeros(shape))
+
+
+def test_bytes_are_no_input(early):
+    with pytest.raises(TypeError, match=r"x must hold floats, RGB in \[0, 1\], for densenet; got uint8"):
+        early.apply(jnp.zeros((32, 32, 3), jnp.uint8))
+
+
+def changed(variables, name, value):
+    return unflatten_dict({**flatten_dict(variables, sep="/"), name: value}, sep="/")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("params/classifier/kernel", (342, 100)), ("batch_stats/norm/var", (341,)), ("params/head/kernel", (3,))],
+)
+def test_weights_of_another_network(variables, tmp_path, name, shape):
+    path = tmp_path / "other.safetensors"
+    write_weights(path, changed(variables, name, np.zeros(shape, np.float32)), {})
+    with pytest.raises(ValueError, match=rf"other\.safetensors are not those of a DenseNet.*{name}"):
+        load(weights=path)
+
+
+def test_weights_with_a_part_missing(variables, tmp_path):
+    path = tmp_path / "part.safetensors"
+    write_weights(path, {"params": variables["params"]}, {})
+    with pytest.raises(ValueError, match=r"part\.safetensors are not those of a DenseNet.*batch_stats/"):
+        load(weights=path)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_weights_with_an_unknown_pool(variables, tmp_path):
+    path = tmp_path / "pool.safetensors"
+    write_weights(path, variables, {"pool": "median"})
+    with pytest.raises(ValueError, match="pool must be one of max, average; got 'median'"):
+        load(weights=path)
+
+
+# The file of weights.
+
+
+def test_weights_round_trip(tmp_path):
+    path = tmp_path / "new" / "folder" / "weights.safetensors"
+    tree = {
+        "params": {
+            "a.0": {"kernel": np.asfortranarray(draw((2, 3, 4)))},
+            "b": {"scale": jnp.arange(3, dtype=jnp.float32), "step": np.int32(7), "half": np.float16([1.5])},
+        },
+        "batch_stats": {"b": {"mean": np.float64([[1 / 3]])}},
+    }
+    write_weights(path, tree, {"pool": "max", "note": "æ"})
+    back, metadata = read_weights(str(path))
+    assert metadata == {"pool": "max", "note": "æ"}
+    assert jax.tree.structure(back) == jax.tree.structure(tree)
+    for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(tree), strict=True):
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_without_metadata(tmp_path):
+    write_weights(tmp_path / "w.safetensors", {"a": np.zeros(1)}, {})
+    assert read_weights(tmp_path / "w.safetensors")[1] == {}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    path = tmp_path / "bad.safetensors"
+    leaf = np.zeros((2, 3), np.float32)
+    leaf[1, 2] = value
+    write_weights(path, {"params": {"fine": np.ones(3), "dense1.0": {"kernel": leaf}}}, {})
+    with pytest.raises(ValueError, match=r"weights in .*bad\.safetensors are not finite: params/dense1\.0/kernel$"):
+        read_weights(path)
+    with pytest.raises(ValueError, match=r"not finite: params/dense1\.0/kernel$"):
+        load(weights=path)
+
+
+def test_no_file_of_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.safetensors"):
+        read_weights(tmp_path / "none.safetensors")
+
+
+# PyTorch's weights.
+
+
+def test_npz_with_torch_names(tmp_path):
+    pytest.importorskip("torch", reason="the reference implementation of DenseNet needs PyTorch")
+    import torch_densenet
+
+    state = {name: np.asarray(value) for name, value in torch_densenet.random_network("max").state_dict().items()}
+    x = draw((32, 32, 3))
+    np.savez(tmp_path / "average.npz", **state)
+    np.savez(tmp_path / "max.npz", pool="max", **state)
+    for pool in ("average", "max"):
+        network = load(layer="transition1", weights=tmp_path / f"{pool}.npz")
+        expected = DenseNet(pool=pool).apply(from_torch(state), x[None], layer="transition1")[0]
+        np.testing.assert_allclose(jax.jit(network.apply)(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_npz_of_another_network(tmp_path):
+    np.savez(tmp_path / "other.npz", **{"layer1.weight": np.zeros(3)})
+    with pytest.raises(ValueError, match="state has missing tensors"):
+        load(weights=tmp_path / "other.npz")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shared):
+    """Class predictions of the public checkpoint, 100 images at a time: one compilation serves all."""
+    apply = load(weights=shared / "weights" / "densenet_bc_100_12_cifar10.npz").apply
+    predict = jax.jit(lambda x: jax.vmap(apply)(x).argmax(-1))
+    with np.load(shared / "data" / "cifar10_lossless.npz") as file:
+        images, labels = file["test_images"], file["test_labels"]
+
+    def accuracy(start, stop):
+        right = [
+            predict(jnp.asarray(images[at : at + 100], jnp.float32) / 255) == labels[at : at + 100]
+            for at in range(start, stop, 100)
+        ]
+        return np.mean(right)
+
+    return accuracy
+
+
+def test_public_checkpoint_on_200_images(checkpoint):
+    assert checkpoint(0, 200) >= 0.93
+
+
+@pytest.mark.slow
+def test_public_checkpoint_on_1000_images(checkpoint):
+    assert checkpoint(0, 1000) >= 0.93

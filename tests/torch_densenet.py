@@ -1,0 +1,103 @@
+"""DenseNet-BC for CIFAR-10 in PyTorch, with the names of public checkpoints: the reference for the Flax module."""
+
+import torch
+from torch import nn
+
+POOLS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, channels, growth):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, 4 * growth, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(4 * growth)
+        self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        new = self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
+        return torch.cat([x, new], 1)
+
+
+class DenseBlock(nn.Module):
+    def __init__(self, depth, channels, growth):
+        super().__init__()
+        self.layer = nn.Sequential(*(Bottleneck(channels + i * growth, growth) for i in range(depth)))
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Transition(nn.Module):
+    def __init__(self, channels, kept, pool):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, kept, 1, bias=False)
+        self.pool = POOLS[pool](2)
+
+    def forward(self, x):
+        return self.pool(self.conv1(self.bn1(x).relu()))
+
+
+class TorchDenseNet(nn.Module):
+    def __init__(self, pool, depth=16, growth=12, classes=10):
+        super().__init__()
+        self.register_buffer("shift", torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None], persistent=False)
+        self.register_buffer("scale", torch.tensor([0.2023, 0.1994, 0.2010])[:, None, None], persistent=False)
+        channels = 2 * growth
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        for block in (1, 2, 3):
+            setattr(self, f"block{block}", DenseBlock(depth, channels, growth))
+            channels += depth * growth
+            if block < 3:
+                setattr(self, f"trans{block}", Transition(channels, channels // 2, pool))
+                channels //= 2
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = self.conv1((x - self.shift) / self.scale)
+        x = self.block3(self.trans2(self.block2(self.trans1(self.block1(x)))))
+        return self.fc(self.pool(self.relu(self.bn1(x))).flatten(1))
+
+
+def random_network(pool, seed=0):
+    """A network in evaluation mode; weights, biases and running statistics are all random."""
+    torch.manual_seed(seed)
+    network = TorchDenseNet(pool).eval()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.5)
+                module.running_mean.normal_(0, 0.5)
+                module.running_var.uniform_(0.5, 2)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+    return network
+
+
+def every_layer(network, images):
+    """The activations of every layer of one forward pass, channels last, under the names that jifv gives them."""
+    modules = {"stem": network.conv1, "features": network.relu, "pool": network.pool, "classifier": network.fc}
+    for block in (1, 2, 3):
+        modules[f"dense{block}"] = getattr(network, f"block{block}")
+        if block < 3:
+            modules[f"transition{block}"] = getattr(network, f"trans{block}")
+        for index, layer in enumerate(getattr(network, f"block{block}").layer):
+            modules[f"dense{block}.{index}"] = layer.conv2
+    seen = {}
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, out, name=name: seen.update({name: out}))
+        for name, module in modules.items()
+    ]
+    with torch.no_grad():
+        network(torch.tensor(images).permute(0, 3, 1, 2))
+    for hook in hooks:
+        hook.remove()
+    # A copy: NumPy sees torch's own memory, which an operation in place would change.
+    arrays = {name: out.permute(0, 2, 3, 1) if out.ndim == 4 else out for name, out in seen.items()}
+    arrays["pool"] = arrays["pool"][:, 0, 0]
+    return {name: array.numpy().copy() for name, array in arrays.items()}
