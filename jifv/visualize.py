@@ -414,8 +414,9 @@ def _adam(settings: Settings) -> optax.GradientTransformation:
 def _solver(loss: Callable, settings: Settings, step: Callable | float = 1.0) -> jaxopt.LBFGS:
     """L-BFGS that takes the given step without a line search of its own.
 
-    JAXopt's line searches run inside an iteration, so that under `vmap` every sample waits for the slowest
-    and evaluates every branch: 90 gradients an iteration where ReLUs defeat the search of one sample.
+    JAXopt's line searches run inside an iteration, so that under `vmap` every sample waits for the slowest: on a
+    small ReLU network two gradients of the batch an iteration (zoom), 25 (Hager-Zhang), where a search of each
+    sample's own takes 1.2. benchmarks/lbfgs.py measures it.
     """
     return jaxopt.LBFGS(
         loss,

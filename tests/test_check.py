@@ -99,10 +99,10 @@ def test_objectives_reject_a_zero_row():
 
 @pytest.mark.parametrize("value", [0, 1, np.int32(5)])
 def test_counts_pass(value):
-    check_count("steps", value)
+    _check.check_count("steps", value)
 
 
 @pytest.mark.parametrize(("value", "error"), [(-1, ValueError), (1.0, TypeError), (True, TypeError), ("2", TypeError)])
 def test_other_than_counts_are_named(value, error):
     with pytest.raises(error, match="steps must be"):
-        check_count("steps", value)
+        _check.check_count("steps", value)
