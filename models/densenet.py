@@ -124,6 +124,12 @@ class _Bottleneck(nn.Module):
         return Conv(self.growth, window=3, name="conv2")(x)
 
 
+def variable_shapes() -> dict[str, tuple[int, ...]]:
+    """Shape of each variable of the default `DenseNet` by its name, such as ``params/dense1.0/conv1/kernel``."""
+    variables = jax.eval_shape(DenseNet().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    return flatten_dict(jax.tree.map(jnp.shape, variables), sep="/")  # pyright: ignore[reportReturnType]
+
+
 def from_torch(state: dict) -> dict:
     """Converts the state of the PyTorch DenseNet-BC that public CIFAR-10 checkpoints come from.
 
@@ -137,8 +143,7 @@ def from_torch(state: dict) -> dict:
     Raises:
         ValueError: If a tensor is missing, left over or of another shape than expected; the message names it.
     """
-    expected = jax.eval_shape(DenseNet().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    shapes = flatten_dict(jax.tree.map(jnp.shape, expected), sep="/")
+    shapes = variable_shapes()
     torch_names = {_flax_name(name): name for name in state if not name.endswith("num_batches_tracked")}
     if missing := shapes.keys() - torch_names.keys():
         raise ValueError(f"state has missing tensors: {', '.join(sorted(missing))}")

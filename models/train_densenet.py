@@ -135,15 +135,24 @@ def train(
         seed: Decides order and augmentation.
         checkpoint: File for the whole state, written every ``checkpoint_every`` seconds and continued from if present.
         checkpoint_every: Seconds between checkpoints.
+
+    Raises:
+        ValueError: If there are fewer images than in a batch, or the checkpoint is of a run with other options.
+        FloatingPointError: If the loss is not finite.
     """
+    if len(data.labels) < batch_size:
+        raise ValueError(f"batch_size must not exceed the {len(data.labels)} training images, got {batch_size}")
+    options = repr((stages, batch_size, peak, warmup, final, weight_decay, seed, len(data.labels)))
     resolutions = plan(stages, len(data.labels), batch_size)
     transform = optimizer(peak, len(resolutions), warmup=warmup, final=final, weight_decay=weight_decay)
     step = make_step(model, transform)
     state = {**jax.tree.map(jnp.array, variables), "opt_state": transform.init(variables["params"])}
     done = 0
     if checkpoint is not None and checkpoint.exists():
-        state, done = serialization.from_bytes((state, done), checkpoint.read_bytes())
-        state = jax.tree.map(jnp.asarray, state)
+        state, done, made_with = serialization.from_bytes((state, 0, ""), checkpoint.read_bytes())
+        if made_with != options:
+            raise ValueError(f"checkpoint {checkpoint} is of a run with other options: {made_with}, not {options}")
+        state, done = jax.tree.map(jnp.asarray, state), int(done)
 
     sharding = _over_devices(batch_size)
     per_epoch = len(data.labels) // batch_size
@@ -175,7 +184,7 @@ def train(
                 raise FloatingPointError(f"the loss is {loss} at step {index + 1}: lower the learning rate")
         if checkpoint is not None and now - saved > checkpoint_every:
             partial_file = checkpoint.with_suffix(".partial")
-            partial_file.write_bytes(serialization.to_bytes((jax.device_get(state), index + 1)))
+            partial_file.write_bytes(serialization.to_bytes((jax.device_get(state), index + 1, options)))
             os.replace(partial_file, checkpoint)
             saved = now
     return jax.device_get({name: state[name] for name in ("params", "batch_stats")})
@@ -216,7 +225,7 @@ def main() -> None:
     if args.start:
         variables = read_weights(args.start)[0]
     else:
-        variables = model.init(jax.random.key(args.seed), jnp.zeros((1, 32, 32, 3)))
+        variables = dict(model.init(jax.random.key(args.seed), jnp.zeros((1, 32, 32, 3))))
     variables = train(
         model,
         variables,

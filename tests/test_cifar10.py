@@ -5,8 +5,9 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from jifv.models import cifar10
 from PIL import Image
+
+from jifv.models import cifar10
 
 
 class Python2Pickler(pickle._Pickler):

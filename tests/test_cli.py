@@ -1,11 +1,11 @@
 import json
 
-import jifv.models
 import pytest
 from toy import TOY, network, scores
 from typer.testing import CliRunner
 
 import jifv.experiment
+import jifv.models
 from jifv.cli import app
 
 

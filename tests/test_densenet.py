@@ -9,6 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jifv.models.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, from_torch
 from jifv.models.layers import Norm, moments
 

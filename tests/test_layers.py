@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from jifv.models.layers import Conv, Norm, average_pool, convolve, max_pool, moments
 from scipy.signal import correlate
+
+from jifv.models.layers import Conv, Norm, average_pool, convolve, max_pool, moments
 
 
 def draw(shape, dtype=np.float32, seed=0):

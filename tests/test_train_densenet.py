@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from scipy.special import log_softmax
+
 from jifv.models import train_densenet
 from jifv.models.cifar10 import Split
 from jifv.models.densenet import DenseNet
@@ -22,8 +25,6 @@ from jifv.models.train_densenet import (
     to_unit,
     train,
 )
-from PIL import Image
-from scipy.special import log_softmax
 
 MODEL = DenseNet(blocks=(1, 1, 1), growth=4, classes=3)
 OPTIONS = {
@@ -80,8 +81,8 @@ def test_class_weights_keep_summing_to_zero(trained):
     classifier = trained["params"]["classifier"]
     assert np.abs(classifier["kernel"]).max() > 0.01
     assert np.abs(classifier["bias"]).max() > 1e-3
-    np.testing.assert_allclose(classifier["kernel"].sum(-1), 0, atol=1e-6)
-    np.testing.assert_allclose(classifier["bias"].sum(), 0, atol=1e-6)
+    np.testing.assert_allclose(classifier["kernel"].sum(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(classifier["bias"].sum(), 0, atol=1e-5)
 
 
 def test_the_tree_stays_the_same(variables, trained):
@@ -98,6 +99,18 @@ def assert_identical(one, other):
 
 class PowerCut(BaseException):
     pass
+
+
+def test_checkpoint_of_another_run_is_refused(variables, tmp_path):
+    data, checkpoint = tiny(), tmp_path / "state"
+    train(MODEL, variables, data, **OPTIONS, checkpoint=checkpoint, checkpoint_every=0.0)
+    with pytest.raises(ValueError, match="is of a run with other options"):
+        train(MODEL, variables, data, **OPTIONS | {"seed": 12345}, checkpoint=checkpoint)
+
+
+def test_fewer_images_than_a_batch_are_refused(variables):
+    with pytest.raises(ValueError, match="batch_size must not exceed the"):
+        train(MODEL, variables, tiny(), **OPTIONS | {"batch_size": 10_000})
 
 
 def test_continued_is_uninterrupted_bit_for_bit(variables, tmp_path, monkeypatch):

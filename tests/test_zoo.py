@@ -3,10 +3,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jifv.models
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+
+import jifv.models
 from jifv.models import available, cifar10, load, read_weights, write_weights
 from jifv.models.densenet import DenseNet, from_torch
 

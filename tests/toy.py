@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jifv.models import Network
 
 from jifv.experiment import Experiment
+from jifv.models import Network
 from jifv.visualize import Settings
 
 FEATURES = 5
