@@ -4,8 +4,8 @@ import pytest
 from toy import TOY, network, scores
 from typer.testing import CliRunner
 
+import jifv.cli
 import jifv.experiment
-import jifv.models
 from jifv.cli import app
 
 
@@ -13,7 +13,7 @@ from jifv.cli import app
 def toy(monkeypatch):
     """The experiment `toy` on a network that needs no weights."""
     monkeypatch.setitem(jifv.experiment.EXPERIMENTS, "toy", TOY)
-    monkeypatch.setattr(jifv.models, "load", lambda name, *, layer, weights: network(scores))
+    monkeypatch.setattr(jifv.cli, "load", lambda name, *, layer, weights: network(scores))
 
 
 def call(*arguments):
