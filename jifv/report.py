@@ -194,13 +194,14 @@ def tables(report: dict) -> list[Table]:
 def remarks(report: dict) -> list[str]:
     """What a reader of the tables must know: samples that count but could not have been recovered."""
     words = {
-        "not_finite": "ended with NaN or infinity and have no angle",
+        "not_finite": "NaN or infinity on the way, so no angle",
         "on_floor": "ended on the floor of the cosine, where inversion does not hold",
-        "lost": "have a target nearly all off V, which nothing can recover; they count all the same",
-        "with_silent_features": "have silent features, of which the gradient says nothing",
+        "lost": "the target is nearly all off V, which nothing can recover; counted all the same",
+        "with_silent_features": "silent features, of which the gradient says nothing",
     }
-    total = report["samples"]
-    return [f"{count} of {total} samples {words[name]}" for name, count in report["counts"].items() if count]
+    return [
+        f"{count} of {report['samples']} samples: {words[name]}" for name, count in report["counts"].items() if count
+    ]
 
 
 def _median_and_p90(values: np.ndarray) -> dict:
