@@ -143,6 +143,11 @@ class Results(NamedTuple):
     ssim: dict[str, Float[np.ndarray, " s"]]
     seconds: dict[str, float]
 
+    @property
+    def mean_beta(self) -> Float[np.ndarray, " n"]:
+        """The mean of `beta` over the samples that have one."""
+        return self.beta[np.isfinite(self.beta).all(-1)].mean(0)
+
 
 def run(experiment: Experiment, network: Network, *, batch_size: int | None = None, progress: bool = True) -> Results:
     """Run an experiment.
@@ -155,7 +160,7 @@ def run(experiment: Experiment, network: Network, *, batch_size: int | None = No
 
     Raises:
         ValueError: `batch_size` < 1, or the network does not fit the experiment.
-        FloatingPointError: no realization is finite.
+        FloatingPointError: fewer than two realizations are finite.
     """
     settings = experiment.settings
     phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape)

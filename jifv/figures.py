@@ -90,7 +90,7 @@ def overview(results: Results) -> Figure:
     right.set_ylim(main.get_ylim())
     right.tick_params(labelleft=False)
     right.set_title("SSIM, re-optimized\nfor the …", fontsize=9)
-    _beta_bar(axes["beta"], results.beta)
+    _beta_bar(axes["beta"], results.mean_beta)
 
     experiment, settings = results.experiment, results.experiment.settings
     figure.suptitle(
@@ -166,9 +166,8 @@ def _strips(axes: Axes, series: list[tuple[str, np.ndarray, str]], *, vertical: 
     axes.grid(alpha=0.25)
 
 
-def _beta_bar(axes: Axes, beta: np.ndarray) -> None:
+def _beta_bar(axes: Axes, mean: np.ndarray) -> None:
     """The mean of β as one stacked bar; shares too thin to label are drawn without one."""
-    mean = beta[np.isfinite(beta).all(-1)].mean(0)
     left = 0.0
     for index, share in enumerate(mean):
         shade = "#0072B2" if index == 0 else "#E69F00" if index == 1 else "#BBBBBB" if index % 2 else "#DDDDDD"

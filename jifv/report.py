@@ -1,7 +1,6 @@
 """What an experiment leaves behind: `summary.json`, `samples.csv`, `results.npz`, two figures, and a table."""
 
 import csv
-import dataclasses
 import json
 import math
 import os
@@ -82,7 +81,7 @@ def summary(results: Results, *, weights: str) -> dict:
             "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
             "seconds": results.seconds,
             "angles": {name: _median_and_p90(values) for name, values in results.angles.items()},
-            "beta": _mean_rows(results.beta),
+            "beta": results.mean_beta,
             "last_singular_value": {"median": np.median(last), "largest": np.max(last)},
             "critical_spaces": [
                 {
@@ -215,10 +214,6 @@ def _median_and_p90(values: np.ndarray) -> dict:
     }
 
 
-def _mean_rows(rows: np.ndarray) -> np.ndarray:
-    return rows[np.isfinite(rows).all(-1)].mean(0)
-
-
 def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
@@ -231,8 +226,6 @@ def _plain(value: Any) -> Any:
         return [_plain(entry) for entry in value]
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.item()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dataclasses.asdict(value))
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
