@@ -18,7 +18,7 @@ from jifv.evaluate import (
 )
 from jifv.invert import Inversion, invert, invert_at
 from jifv.jacobian import Linearization, linearize, linearize_batch
-from jifv.parametrize import Parametrization, fourier, pixels
+from jifv.parametrize import Parametrization, fourier, geometry, pixels
 from jifv.response import Response, compose, feature_count
 from jifv.sample import canonical_objectives, project, sparse_objectives, sparseness
 from jifv.significance import cosine, gradient_matrix, gradient_product, gradient_solve, significance
@@ -63,6 +63,7 @@ __all__ = [
     "finished",
     "first",
     "fourier",
+    "geometry",
     "gradient_matrix",
     "gradient_product",
     "gradient_solve",

@@ -1,10 +1,11 @@
-"""Parametrizations φ: parameters p, any real array, to an image x of shape (H, W, C) with values in (0, 1).
+"""Parametrizations φ: parameters p, any real array, to an input x of the network, of shape (H, W, C).
 
-Every function takes one sample; use `jax.vmap` for a batch.
+x is an image with values in (0, 1), or for `geometry` a frame of mask, normals and depth. Every function takes one
+sample; use `jax.vmap` for a batch.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jifv._check import check_nonnegative, check_positive
 
+# Square root of the covariance of ImageNet's colours, from Lucid (lucid/optvis/param/color.py): a row for each of red,
+# green and blue, a column for each decorrelated colour, the longest of unit length.
+_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+_COLORS /= np.linalg.norm(_COLORS, axis=0).max()
+
 
 class Parametrization(NamedTuple):
-    """A parametrization φ. Replace it by a triple of your own for inputs that are not images.
+    """A parametrization φ. Replace it by a triple of your own for other inputs.
 
     Attributes:
         init: key -> p, random parameters to start from.
         apply: p -> x = φ(p), always a valid input of the network.
-        invert: x -> p with φ(p) = x, to start from an image or to invert one.
+        invert: x -> p with φ(p) = x, to start from an input or to invert one.
     """
 
     init: Callable[[PRNGKeyArray], Float[Array, "..."]]
@@ -29,11 +35,16 @@ class Parametrization(NamedTuple):
     invert: Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
-def pixels(shape: tuple[int, int, int], *, std: float = 0.01, dtype: DTypeLike = float) -> Parametrization:
+def pixels(
+    shape: tuple[int, int, int], *, decorrelate_colors: bool = False, std: float = 0.01, dtype: DTypeLike = float
+) -> Parametrization:
     """Each pixel is its own parameter: x = sigmoid(p), with p of shape (H, W, C).
 
     Args:
         shape: (H, W, C) of the image.
+        decorrelate_colors: Whether the channels of p are decorrelated colours, x = sigmoid(p Sᵀ) with S the square
+            root of the covariance of ImageNet's colours, scaled as Lucid does (Olah et al., "Feature Visualization",
+            2017). The first is about brightness and stays as strong as it is, the others become weaker.
         std: Standard deviation of the normal initial parameters; a small one starts from a nearly grey image.
         dtype: Of the initial parameters; `apply` and `invert` follow their argument's.
 
@@ -43,10 +54,10 @@ def pixels(shape: tuple[int, int, int], *, std: float = 0.01, dtype: DTypeLike =
 
     Raises:
         TypeError: a size is not an integer, or `std` not a number.
-        ValueError: `shape` is not three positive sizes, `std` is negative or not finite; later, parameters or
-            an image of another shape.
+        ValueError: `shape` is not three positive sizes, `decorrelate_colors` for other than three channels, `std`
+            is negative or not finite; later, parameters or an image of another shape.
     """
-    _check_image_shape(shape)
+    _check_image_shape(shape, decorrelate_colors)
     check_nonnegative("std", std)
 
     def init(key: PRNGKeyArray) -> Float[Array, "H W C"]:
@@ -54,17 +65,22 @@ def pixels(shape: tuple[int, int, int], *, std: float = 0.01, dtype: DTypeLike =
 
     def apply(p: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
         _check_shape("parameters", p, shape)
-        return jax.nn.sigmoid(p)
+        return jax.nn.sigmoid(_mix_colors(p, _COLORS) if decorrelate_colors else p)
 
     def invert(x: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
         _check_shape("image", x, shape)
-        return _logit(x)
+        return _mix_colors(_logit(x), np.linalg.inv(_COLORS)) if decorrelate_colors else _logit(x)
 
     return Parametrization(init, apply, invert)
 
 
 def fourier(
-    shape: tuple[int, int, int], *, decay: float = 0.0, std: float = 0.01, dtype: DTypeLike = float
+    shape: tuple[int, int, int],
+    *,
+    decay: float = 0.0,
+    decorrelate_colors: bool = False,
+    std: float = 0.01,
+    dtype: DTypeLike = float,
 ) -> Parametrization:
     """The parameters are a spectrum: x = sigmoid(irfft2(scale · (p₀ + i p₁))), p₀ and p₁ the last axis of p.
 
@@ -76,6 +92,7 @@ def fourier(
     Args:
         shape: (H, W, C) of the image.
         decay: Exponent of the decorrelation, >= 0.
+        decorrelate_colors: Whether the channels are decorrelated colours, as for `pixels`.
         std: Standard deviation of the normal initial parameters.
         dtype: Of the initial parameters, float32 or float64; `apply` and `invert` follow their argument's.
 
@@ -85,10 +102,10 @@ def fourier(
 
     Raises:
         TypeError: a size is not an integer, or `decay` or `std` not a number.
-        ValueError: `shape` is not three positive sizes, `decay` or `std` is negative or not finite; later,
-            parameters or an image of another shape.
+        ValueError: `shape` is not three positive sizes, `decorrelate_colors` for other than three channels,
+            `decay` or `std` is negative or not finite; later, parameters or an image of another shape.
     """
-    _check_image_shape(shape)
+    _check_image_shape(shape, decorrelate_colors)
     check_nonnegative("decay", decay)
     check_nonnegative("std", std)
     height, width, channels = shape
@@ -102,14 +119,99 @@ def fourier(
     def apply(p: Float[Array, "H W2 C 2"]) -> Float[Array, "H W C"]:
         _check_shape("parameters", p, parameters_shape)
         spectrum = jax.lax.complex(p[..., 0], p[..., 1]) * scale.astype(p.dtype)
-        return jax.nn.sigmoid(jnp.fft.irfft2(spectrum, s=(height, width), axes=(0, 1), norm="ortho"))
+        logits = jnp.fft.irfft2(spectrum, s=(height, width), axes=(0, 1), norm="ortho")
+        return jax.nn.sigmoid(_mix_colors(logits, _COLORS) if decorrelate_colors else logits)
 
     def invert(x: Float[Array, "H W C"]) -> Float[Array, "H W2 C 2"]:
         _check_shape("image", x, shape)
-        spectrum = jnp.fft.rfft2(_logit(x), axes=(0, 1), norm="ortho") / scale.astype(x.dtype)
+        logits = _mix_colors(_logit(x), np.linalg.inv(_COLORS)) if decorrelate_colors else _logit(x)
+        spectrum = jnp.fft.rfft2(logits, axes=(0, 1), norm="ortho") / scale.astype(x.dtype)
         return jnp.stack([spectrum.real, spectrum.imag], axis=-1)
 
     return Parametrization(init, apply, invert)
+
+
+def geometry(
+    shape: tuple[int, int],
+    *,
+    mask: Literal["fixed", "continuous"] = "fixed",
+    std: float = 0.01,
+    dtype: DTypeLike = float,
+) -> Parametrization:
+    """Frames of mask, normal and depth for SRNet, whose normals face the viewer (paper, section 3.7).
+
+    A frame has five channels: mask in [-1, 1], unit normal (x, y, z) on the screen with z > 0, depth in [0, 1]. p has
+    a channel for each of
+
+    - the azimuth φ of the normal in radians, unbounded, so that no border of an interval is in the way;
+    - its polar angle, θ = π/2 · (ε + (1 - 2ε) · sigmoid(p)) with ε the machine epsilon, which bounds z away from 0
+      whatever p is, also where sigmoid rounds to 1: the normal is (sin θ cos φ, sin θ sin φ, cos θ);
+    - the depth, sigmoid(p);
+    - the mask, 2 · sigmoid(p) - 1, an interval in place of a set because a set has no gradient. Only if it is
+      continuous: a fixed mask is 1 everywhere, and p has three channels.
+
+    At θ = 0 the azimuth has no effect, and its gradient, proportional to sin θ, vanishes. Sigmoid reaches that pole
+    at p = -∞ only.
+
+    Args:
+        shape: (H, W) of the frame.
+        mask: "fixed" to 1 or "continuous" in [-1, 1].
+        std: Standard deviation of the normal initial parameters. They begin in the middle of every range, far from
+            the pole: a nearly flat plane tilted by 45°, towards an azimuth that is random and the same for all
+            pixels, so that no direction is preferred and neighbouring normals agree as those of a surface do.
+        dtype: Of the initial parameters; `apply` and `invert` follow their argument's.
+
+    Returns:
+        The parametrization, p of shape (H, W, 3) or (H, W, 4) to x of shape (H, W, 5). `invert` takes the direction
+        of a normal and leaves its length; it moves a normal with z < 0 to the horizon, clips what is outside its
+        range, and the borders by ε, as that of `pixels` does. A normal of zero, which background has, gets the
+        middle of the polar range and azimuth 0; a fixed mask ignores the frame's.
+
+    Raises:
+        TypeError: a size is not an integer, or `std` not a number.
+        ValueError: `shape` is not two positive sizes, `mask` is another word, `std` is negative or not finite;
+            later, parameters or a frame of another shape.
+    """
+    _check_sizes(shape, ("height", "width"))
+    if mask not in ("fixed", "continuous"):
+        raise ValueError(f"mask must be 'fixed' or 'continuous', got {mask!r}")
+    check_nonnegative("std", std)
+    parameters_shape = (*shape, 3 if mask == "fixed" else 4)
+
+    def init(key: PRNGKeyArray) -> Float[Array, "H W q"]:
+        direction_key, noise_key = jax.random.split(key)
+        direction = jax.random.uniform(direction_key, (), dtype, -np.pi, np.pi)
+        return (std * jax.random.normal(noise_key, parameters_shape, dtype)).at[..., 0].add(direction)
+
+    def apply(p: Float[Array, "H W q"]) -> Float[Array, "H W 5"]:
+        _check_shape("parameters", p, parameters_shape)
+        azimuth, polar = p[..., 0], p[..., 1]
+        # cos θ as the sine of the complement: near the horizon the cosine has lost its digits.
+        radius, z = jnp.sin(_quarter_turn(polar)), jnp.sin(_quarter_turn(-polar))
+        depth = jax.nn.sigmoid(p[..., 2])
+        surface = jnp.ones_like(depth) if mask == "fixed" else 2 * jax.nn.sigmoid(p[..., 3]) - 1
+        return jnp.stack([surface, radius * jnp.cos(azimuth), radius * jnp.sin(azimuth), z, depth], axis=-1)
+
+    def invert(x: Float[Array, "H W 5"]) -> Float[Array, "H W q"]:
+        _check_shape("frame", x, (*shape, 5))
+        surface, nx, ny, nz, depth = jnp.moveaxis(x, -1, 0)
+        radius = jnp.hypot(nx, ny)
+        polar = jnp.where((radius == 0) & (nz == 0), 0.5, jnp.arctan2(radius, nz) / (np.pi / 2))
+        channels = [jnp.arctan2(ny, nx), _logit(polar), _logit(depth), _logit((surface + 1) / 2)]
+        return jnp.stack(channels[: parameters_shape[-1]], axis=-1)
+
+    return Parametrization(init, apply, invert)
+
+
+def _quarter_turn(p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Angle between 0 and π/2, both excluded; that of -p is its complement."""
+    epsilon = jnp.finfo(p.dtype).eps
+    return np.pi / 2 * (epsilon + (1 - 2 * epsilon) * jax.nn.sigmoid(p))
+
+
+def _mix_colors(x: Float[Array, "H W 3"], matrix: np.ndarray) -> Float[Array, "H W 3"]:
+    # The products that accelerators use by default keep three digits, and `invert` would not be exact.
+    return jnp.matmul(x, matrix.T.astype(x.dtype), precision="highest")
 
 
 def _logit(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -117,10 +219,16 @@ def _logit(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jax.scipy.special.logit(jnp.clip(x, epsilon, 1 - epsilon))
 
 
-def _check_image_shape(shape: tuple[int, int, int]) -> None:
-    if len(shape) != 3:
-        raise ValueError(f"shape must be (height, width, channels), got {shape}")
-    for name, size in zip(("height", "width", "channels"), shape, strict=True):
+def _check_image_shape(shape: tuple[int, int, int], decorrelate_colors: bool) -> None:
+    _check_sizes(shape, ("height", "width", "channels"))
+    if decorrelate_colors and shape[2] != 3:
+        raise ValueError(f"decorrelate_colors needs 3 channels, red, green and blue, got {shape[2]}")
+
+
+def _check_sizes(shape: tuple[int, ...], names: tuple[str, ...]) -> None:
+    if len(shape) != len(names):
+        raise ValueError(f"shape must be ({', '.join(names)}), got {shape}")
+    for name, size in zip(names, shape, strict=True):
         check_positive(name, size)
 
 
