@@ -1,93 +1,137 @@
 """Command line: `jifv reproduce dncl` and its siblings."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from jifv import report
-from jifv.experiment import EXPERIMENTS, resized, run
+from jifv import cli_models, report
+from jifv.experiment import Experiment, identity, run
 from jifv.models import load
+from jifv.store import Store
+from jifv.studies import STUDIES, Preset, Study
 
 app = typer.Typer(
     help="Inverse feature visualization: from an input back to the objective it was optimized for.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-
-
-@app.callback()
-def _commands() -> None:
-    """Keeps `reproduce` a command of its own while it is the only one."""
+app.add_typer(cli_models.app, name="models")
 
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="The experiment. There is: dncl, the class scores of DenseNet (3.5).")],
+    name: Annotated[str, typer.Argument(help=f"The experiment: {', '.join(STUDIES)}, or all of them: all.")],
+    preset: Annotated[
+        Preset, typer.Option(help="quick takes minutes on two CPU cores; paper has the paper's counts, for a GPU.")
+    ] = "quick",
     samples: Annotated[
-        int | None, typer.Option(min=2, help="Number of objectives, a quarter of them canonical (dncl: 16).")
+        int | None, typer.Option(min=2, help="Number of objectives; the share of canonical ones stays.")
     ] = None,
-    adam_steps: Annotated[int | None, typer.Option(min=0, help="Steps of Adam a sample (dncl: 300).")] = None,
-    lbfgs_steps: Annotated[
-        int | None, typer.Option(min=0, help="Most iterations of L-BFGS a sample (dncl: 100).")
+    adam_steps: Annotated[int | None, typer.Option(min=0, help="Steps of Adam a sample.")] = None,
+    lbfgs_steps: Annotated[int | None, typer.Option(min=0, help="Most iterations of L-BFGS a sample.")] = None,
+    reoptimize_steps: Annotated[int | None, typer.Option(min=1, help="Steps of Adam in re-optimization.")] = None,
+    power: Annotated[
+        float | None, typer.Option(min=0, help="Power k of the cosine, where the experiment has only one.")
     ] = None,
-    reoptimize_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of Adam in re-optimization (dncl: 40).")
-    ] = None,
-    power: Annotated[float | None, typer.Option(min=0, help="Power k of the cosine in the significance (2).")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything random: the same seed, the same numbers.")] = 0,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Samples optimized at a time, which bounds the memory (all).")
+        int | None, typer.Option(min=1, help="Samples optimized and stored at a time, which bounds the memory.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Another network by its name, such as googlenet in place of googlenet-bvlc.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Other weights: .safetensors, or .npz with torch's names.")
+        Path | None, typer.Option(help="Other weights, where the experiment has one network: any convertible file.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results (runs/NAME).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results (runs/NAME, runs/NAME-paper).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again where a run is in the folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars and no tables.")] = False,
 ) -> None:
     """Reproduce an experiment of the paper: visualize known objectives, invert, compare.
 
     Samples target objectives, optimizes an image for each (feature visualization), inverts the images, looks for the
-    critical space by Algorithm 1, inverts on it, and re-optimizes the images for prediction, target, response and a
-    random objective. Prints the angles to the targets, and writes summary.json, samples.csv, results.npz, figure.png
-    and gallery.png.
+    critical space by Algorithm 1 where the paper does, and re-optimizes the images for prediction, target, response
+    and a random objective. Prints the angles to the targets, and writes summary.json, samples.csv, tables.md, figures
+    (PNG and PDF), report.html to look at, and all arrays (a Zarr store an experiment).
 
-    With the defaults dncl takes a few minutes on a laptop. The paper's size:
-
-    jifv reproduce dncl --samples 300 --adam-steps 800 --lbfgs-steps 300 --reoptimize-steps 500
+    A run that was stopped, whatever stopped it, goes on from its last finished batch with the same command.
     """
-    if name not in EXPERIMENTS:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}", param_hint="NAME")
-    if out is None:
-        out = Path("runs") / name
-    chosen = EXPERIMENTS[name]
-    changes = {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, "power": power}
-    changes = {option: value for option, value in changes.items() if value is not None}
-    chosen = resized(
-        chosen,
-        samples=samples,
-        seed=seed,
-        settings=replace(chosen.settings, **changes),
-        reoptimize_steps=reoptimize_steps or chosen.reoptimize_steps,
-    )
+    if name not in (*STUDIES, "all"):
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}, all", param_hint="NAME")
+    steps = {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, "power": power}
+    other = {"network": network, "batch_size": batch_size, "reoptimize_steps": reoptimize_steps, "seed": seed}
+    failed = False
+    for each in STUDIES if name == "all" else (name,):
+        study = STUDIES[each]
+        cells = [_changed(cell, samples, steps, other) for cell in study.cells(preset)]
+        if power is not None and len({cell.settings.power for cell in study.cells(preset)}) > 1:
+            raise typer.BadParameter(f"{each} is about several powers; leave it out", param_hint="--power")
+        if weights is not None and len({cell.network for cell in cells}) > 1:
+            raise typer.BadParameter(f"{each} uses several networks; leave it out", param_hint="--weights")
+        folder = (out / each if name == "all" else out) if out else Path("runs") / _folder_name(each, preset)
+        try:
+            _reproduce(each, study, cells, preset, folder, weights, overwrite=overwrite, quiet=quiet)
+        except (ValueError, OSError, FloatingPointError) as error:
+            Console(stderr=True).print(f"jifv: {each}: {error}", style="red", highlight=False)
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def _reproduce(
+    name: str,
+    study: Study,
+    cells: list[Experiment],
+    preset: Preset,
+    folder: Path,
+    weights: Path | None,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     console = Console()
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # before the work and not after it, should that be impossible
-        network = load(chosen.network, layer=chosen.layer, weights=weights)
-        results = run(chosen, network, batch_size=batch_size, progress=not quiet)
-    except (ValueError, OSError, FloatingPointError) as error:
-        Console(stderr=True).print(f"jifv: {error}", style="red", highlight=False)
-        raise typer.Exit(1) from error
-    used = str(weights.name) if weights else f"{chosen.network} of jifv {report.metadata.version('jifv')}"
-    summary = report.write(results, out, feature_names=network.feature_names, weights=used)
-    if not quiet:
-        for table in report.tables(summary):
-            console.print(table)
-        for remark in report.remarks(summary):
-            console.print(remark)
-        console.print(f"{sum(results.seconds.values()):.0f} s; results in {out}")
+    folder.mkdir(parents=True, exist_ok=True)
+    results, digests, seconds = [], {}, 0.0
+    for cell in cells:
+        network = load(cell.network, layer=cell.layer, weights=weights)
+        digests[cell.network] = network.digest
+        path = folder / f"{cell.name}.zarr"
+        if overwrite and path.exists():
+            shutil.rmtree(path)
+        store = Store.open(path, identity(cell, network), cell.samples, cell.batch_size)
+        results.append(run(cell, network, store=store, progress=not quiet))
+        seconds += store.total_seconds()
+    summary = report.write(study, results, folder, name=name, preset=preset, weights=digests)
+    if quiet:
+        return
+    for table in report.tables(summary):
+        shown = Table(title=table.title, title_justify="left")
+        for index, column in enumerate(table.columns):
+            shown.add_column(column, justify="right" if index else "left")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+    for remark in report.remarks(summary):
+        console.print(remark)
+    console.print(f"{seconds:.0f} s; results in {folder}, to look at in {folder / 'report.html'}")
+
+
+def _changed(cell: Experiment, samples: int | None, steps: dict, other: dict) -> Experiment:
+    """The experiment with the options that were given."""
+    steps = {option: value for option, value in steps.items() if value is not None}
+    other = {option: value for option, value in other.items() if value is not None}
+    if samples is not None:
+        other |= {"samples": samples, "canonical": cell.canonical * samples // cell.samples}
+    return replace(cell, settings=replace(cell.settings, **steps), **other)
+
+
+def _folder_name(name: str, preset: Preset) -> str:
+    return name if preset == "quick" else f"{name}-{preset}"
 
 
 if __name__ == "__main__":

@@ -1,76 +1,41 @@
-"""The paper's experiments: visualize known objectives, invert the realizations, and see how close the predictions are.
+"""One experiment: visualize known objectives, invert the realizations, and see how close the predictions are.
 
 An `Experiment` is data. `run` takes it through the whole path, the same for every experiment, and returns `Results`;
-`jifv.report` turns those into files, figures and tables.
+`jifv.studies` has the paper's experiments, and `jifv.report` turns results into files, figures and tables. Everything
+about a sample, its random numbers included, depends on the seed and on the sample's number alone.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import NamedTuple
+from importlib import metadata
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jifv import aggregate, evaluate, parametrize, sample
-from jifv._check import check_positive
+from jifv._check import check_count, check_positive
 from jifv._progress import bar
 from jifv.critical import CriticalSpace, critical_spaces
 from jifv.evaluate import Choice
 from jifv.invert import Inversion, invert, triangle
 from jifv.jacobian import linearize
 from jifv.models import Network
-from jifv.response import compose
-from jifv.visualize import Settings, Visualization, visualize
+from jifv.response import Response, compose
+from jifv.store import Store
+from jifv.visualize import Settings, visualize
 
 OBJECTIVES = ("prediction", "target", "response", "random")
 """What realizations are compared with and re-optimized for."""
 
-
-@dataclass(frozen=True)
-class Experiment:
-    """One experiment of the paper.
-
-    Attributes:
-        name: Its name on the command line.
-        network: The network, by the name that `jifv.models.load` knows.
-        layer: The tapped layer.
-        samples: Number of objectives.
-        canonical: How many of them are canonical vectors, though never more than there are features; the others are
-            sampled with uniform Hoyer sparseness.
-        settings: Options of the visualization.
-        reoptimize_steps: Steps of Adam for each of `OBJECTIVES` in re-optimization.
-        jacobians: Algorithm 1 uses the Jacobians of the first so many samples.
-        seed: Decides everything that is random.
-        aggregation: Name of the aggregation, one of `AGGREGATIONS`.
-        parametrization: Name of the parametrization, one of `PARAMETRIZATIONS`.
-    """
-
-    name: str
-    network: str
-    layer: str
-    samples: int
-    canonical: int
-    settings: Settings = field(default_factory=Settings)
-    reoptimize_steps: int = 500
-    jacobians: int = 32
-    seed: int = 0
-    aggregation: str = "max_mean"
-    parametrization: str = "pixels"
-
-    def __post_init__(self) -> None:
-        """Check what the parts do not check themselves."""
-        check_positive("samples", self.samples)
-        check_positive("reoptimize_steps", self.reoptimize_steps)
-        check_positive("jacobians", self.jacobians)
-        if self.samples < 2:
-            raise ValueError(f"samples must be at least 2, to choose a critical space, got {self.samples}")
-        if not 0 <= self.canonical <= self.samples:
-            raise ValueError(f"canonical must be between 0 and samples, {self.samples}, got {self.canonical}")
-
+LOST = 0.9
+"""A target with more than this share of its squared length off V, or on silent features, counts as lost: it is within
+18° of what nothing can recover."""
 
 AGGREGATIONS: dict[str, aggregate.Aggregation] = {
     "max_mean": aggregate.max_mean(),
@@ -82,62 +47,130 @@ PARAMETRIZATIONS: dict[str, Callable[[tuple[int, int, int]], parametrize.Paramet
     "pixels": parametrize.pixels,
     "fourier": parametrize.fourier,
     "fourier_decorrelated": partial(parametrize.fourier, decay=1.0),
+    "geometry": lambda shape: parametrize.geometry(shape[:2]),
+    "geometry_with_mask": lambda shape: parametrize.geometry(shape[:2], mask="continuous"),
 }
 
-LOST = 0.9
-"""With more than this share of its squared length off V a target counts as lost: less than 18° from V's complement."""
 
-EXPERIMENTS = {
-    "dncl": Experiment(
-        name="dncl",
-        network="densenet",
-        layer="classifier",
-        aggregation="identity",
-        samples=16,
-        canonical=4,
-        settings=Settings(adam_steps=300, lbfgs_steps=100),
-        reoptimize_steps=40,
-    )
-}
-"""The experiments with their default size, which a laptop does in minutes. The paper's size is in its section 3."""
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment, or one cell of an experiment over several conditions.
+
+    Attributes:
+        name: Its name, also that of its store.
+        network: The network, by the name that `jifv.models.load` knows.
+        layer: The tapped layer.
+        samples: Number of objectives.
+        canonical: How many of them are canonical vectors, though never more than there are features; the others are
+            sampled with uniform Hoyer sparseness.
+        features: Use the first so many channels of the layer; all of them if None.
+        aggregation: Name of the aggregation, one of `AGGREGATIONS`.
+        parametrization: Name of the parametrization, one of `PARAMETRIZATIONS`.
+        settings: Options of the visualization.
+        reoptimize_steps: Steps of Adam for each of `OBJECTIVES` in re-optimization.
+        jacobians: Algorithm 1 uses the Jacobians of the first so many samples; 0 leaves it out, V = Rⁿ.
+        batch_size: Samples optimized at a time, and stored at a time. It bounds the memory, and decides the rounding.
+        chunk: Backward passes that run at once in a Jacobian, None for all.
+        seed: Decides everything that is random.
+    """
+
+    name: str
+    network: str
+    layer: str
+    samples: int
+    canonical: int = 0
+    features: int | None = None
+    aggregation: str = "max_mean"
+    parametrization: str = "pixels"
+    settings: Settings = field(default_factory=Settings)
+    reoptimize_steps: int = 500
+    jacobians: int = 0
+    batch_size: int = 16
+    chunk: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what the parts do not check themselves, or only after hours."""
+        for name in ("samples", "reoptimize_steps", "batch_size"):
+            check_positive(name, getattr(self, name))
+        for name in ("features", "chunk"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        check_count("jacobians", self.jacobians)
+        if self.samples < 2:
+            raise ValueError(f"samples must be at least 2, to compare them with one another, got {self.samples}")
+        if not 0 <= self.canonical <= self.samples:
+            raise ValueError(f"canonical must be between 0 and samples, {self.samples}, got {self.canonical}")
+        for name, known in (("aggregation", AGGREGATIONS), ("parametrization", PARAMETRIZATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
 
 
 class Results(NamedTuple):
-    """All that an experiment computed. The first axis is the sample, s of them.
+    """All that an experiment computed, in NumPy. The first axis of arrays is the sample, s of them.
 
     Attributes:
         experiment: What was run.
+        feature_names: Name of each of the n features.
         objectives: Target objectives v*, the sampled ones first, then the canonical ones.
         canonical: Which objectives are canonical vectors.
-        visualization: The realizations.
-        images: x = φ(p), in [0, 1].
-        inversion: Inversion in Rⁿ.
+        random: Random objectives, to compare with.
+        parameters: Realizations p.
+        images: x = φ(p), the inputs of the network.
+        response: r = f(p).
+        significance: See `Visualization`, as for the next six.
+        cosine: cos(r, v*).
+        gradient_norm: ‖∂d/∂p‖.
+        adam_steps: Steps of Adam taken.
+        lbfgs_steps: Iterations of L-BFGS taken.
+        on_floor: Whether the cosine is on its floor.
+        finite: Whether the realization has met finite values only.
+        prediction: Objective predicted in Rⁿ.
+        singular_values: Singular values of BJ, descending; inf for silent features.
+        gap: Confidence in the prediction, see `Inversion`.
+        silent: Features of which the realization says nothing.
+        beta: Share of each left-singular vector of BJ in the target, the last one first. NaN where not finite.
+        stationarity: ‖JᵀBv*‖/σ₁(BJ): how far the realization is from being optimal for its target.
         spaces: The critical spaces that Algorithm 1 found, from the largest dimension to the smallest.
         choice: Which space predicts best; index 0 is Rⁿ, i + 1 is `spaces[i]`.
         basis: Orthonormal basis of the chosen space V.
-        inversion_on_v: Inversion with it.
-        random: Random objectives, to compare with.
+        prediction_on_v: Objective predicted with it; `prediction` if V = Rⁿ.
+        gap_on_v: Confidence in that.
         angles: Degrees to the target, of `OBJECTIVES` but the target itself, in Rⁿ and (name + "_on_v") on V.
-        beta: Share of each left-singular vector of BJ in the target, the last one first.
         off_v: Share of the target's squared length that lies off V, in [0, 1], and cannot be recovered.
         reoptimized: Images after re-optimization for each of `OBJECTIVES`.
         ssim: Their structural similarity to `images`.
-        seconds: Wall-clock time a stage, compilation included.
+        seconds: Wall-clock seconds a sample of each stage; of the batches after the first in a process, which
+            compiles, or of that one if there is no other.
     """
 
     experiment: Experiment
+    feature_names: tuple[str, ...]
     objectives: Float[np.ndarray, "s n"]
-    canonical: np.ndarray
-    visualization: Visualization
+    canonical: Bool[np.ndarray, " s"]
+    random: Float[np.ndarray, "s n"]
+    parameters: Float[np.ndarray, "s *p"]
     images: Float[np.ndarray, "s h w c"]
-    inversion: Inversion
+    response: Float[np.ndarray, "s n"]
+    significance: Float[np.ndarray, " s"]
+    cosine: Float[np.ndarray, " s"]
+    gradient_norm: Float[np.ndarray, " s"]
+    adam_steps: Int[np.ndarray, " s"]
+    lbfgs_steps: Int[np.ndarray, " s"]
+    on_floor: Bool[np.ndarray, " s"]
+    finite: Bool[np.ndarray, " s"]
+    prediction: Float[np.ndarray, "s n"]
+    singular_values: Float[np.ndarray, "s n"]
+    gap: Float[np.ndarray, " s"]
+    silent: Bool[np.ndarray, "s n"]
+    beta: Float[np.ndarray, "s n"]
+    stationarity: Float[np.ndarray, " s"]
     spaces: list[CriticalSpace]
     choice: Choice
     basis: Float[np.ndarray, "n q"]
-    inversion_on_v: Inversion
-    random: Float[np.ndarray, "s n"]
+    prediction_on_v: Float[np.ndarray, "s n"]
+    gap_on_v: Float[np.ndarray, " s"]
     angles: dict[str, Float[np.ndarray, " s"]]
-    beta: Float[np.ndarray, "s n"]
     off_v: Float[np.ndarray, " s"]
     reoptimized: dict[str, Float[np.ndarray, "s h w c"]]
     ssim: dict[str, Float[np.ndarray, " s"]]
@@ -148,113 +181,224 @@ class Results(NamedTuple):
         """The mean of `beta` over the samples that have one."""
         return self.beta[np.isfinite(self.beta).all(-1)].mean(0)
 
+    @property
+    def on_silent(self) -> Float[np.ndarray, " s"]:
+        """Share of the target's squared length on features that are silent in its realization."""
+        return np.sum(np.where(self.silent, self.objectives, 0) ** 2, -1)
 
-def run(experiment: Experiment, network: Network, *, batch_size: int | None = None, progress: bool = True) -> Results:
-    """Run an experiment.
+
+class _Problem(NamedTuple):
+    """What all stages of an experiment share; everything random is drawn here."""
+
+    f: Response
+    to_images: Callable[[Array], Array]
+    to_triangle: Callable[[Array], Array]
+    objectives: np.ndarray
+    canonical: np.ndarray
+    random: np.ndarray
+    start: Array
+
+
+def run(experiment: Experiment, network: Network, *, store: Store | None = None, progress: bool = True) -> Results:
+    """Run an experiment, or what is left of it.
 
     Args:
         experiment: What to do.
         network: The network up to the layer, see `jifv.models.load`.
-        batch_size: Samples optimized at a time, None for all; bounds the memory.
+        store: Where each batch goes once it is finished, and from where finished ones are taken; in memory if None.
+            See `Store.open` and `identity`.
         progress: Whether to show a progress bar for every stage.
 
     Raises:
-        ValueError: `batch_size` < 1, or the network does not fit the experiment.
-        FloatingPointError: fewer than two realizations are finite.
+        ValueError: The network does not fit the experiment.
+        FloatingPointError: Fewer than two realizations are finite.
     """
-    settings = experiment.settings
-    phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape)
-    f = compose(phi.apply, network.apply, AGGREGATIONS[experiment.aggregation])
-    to_images = jax.jit(jax.vmap(phi.apply))
-    objectives_key, start_key, random_key = jax.random.split(jax.random.key(experiment.seed), 3)
-    objectives, canonical = _objectives(objectives_key, experiment, network.features)
-    start = jax.vmap(phi.init)(jax.random.split(start_key, experiment.samples))
-    seconds: dict[str, float] = {}
+    problem = _problem(experiment, network)
+    if store is None:
+        store = Store.in_memory(experiment.samples, experiment.batch_size)
 
-    with _timed(seconds, "visualize"):
-        realizations = visualize(f, start, objectives, settings=settings, batch_size=batch_size, progress=progress)
-    finite = np.asarray(realizations.finite)
+    for batch in store.missing("realize"):
+        store.write("realize", batch, *_realize(experiment, problem, store.rows(batch), progress))
+    realized = store.read("realize")
+    finite = realized["finite"]
     if finite.sum() < 2:
         raise FloatingPointError(f"only {finite.sum()} realizations are finite: are the network's weights?")
-    with _timed(seconds, "jacobian"):
-        jacobians = _reduced_jacobians(f, realizations.parameters, progress)
-    with _timed(seconds, "invert"):
-        inversion = _host(invert(realizations.response, jacobians, power=settings.power))
+    calibrated, calibration_seconds = _calibrate(experiment, problem, realized)
 
-    usable = finite & np.isfinite(inversion.objective).all(-1)
-    with _timed(seconds, "critical"):
-        spaces = critical_spaces(jacobians[np.flatnonzero(usable)[: experiment.jacobians]])
-        identity = np.eye(network.features, dtype=objectives.dtype)
-        bases = [identity, *(space.basis.astype(objectives.dtype) for space in spaces)]
-        inversions = [
-            inversion,
-            *(_host(invert(realizations.response, jacobians, power=settings.power, basis=q)) for q in bases[1:]),
-        ]
-        choice = evaluate.choose_space(bases, [each.objective[usable] for each in inversions], objectives[usable])
-    basis, on_v = bases[choice.index], inversions[choice.index]
-
-    random = sample.sparse_objectives(random_key, experiment.samples, network.features, dtype=objectives.dtype)
     candidates = {
-        "prediction": on_v.objective,
-        "target": objectives,
-        "response": np.asarray(realizations.response),
-        "random": np.asarray(random),
+        "prediction": calibrated["prediction_on_v"],
+        "target": problem.objectives,
+        "response": realized["response"],
+        "random": problem.random,
     }
-    with _timed(seconds, "reoptimize"):
-        images = np.asarray(to_images(realizations.parameters))
-        reoptimized = {}
-        for name, wanted in candidates.items():
-            parameters = evaluate.reoptimize(
-                f,
-                realizations.parameters,
-                _usable_objectives(wanted, objectives),
-                steps=experiment.reoptimize_steps,
-                settings=settings,
-                batch_size=batch_size,
-                progress=progress,
-                description=f"re-optimize for the {name}",
-            )
-            reoptimized[name] = np.asarray(to_images(parameters))
-        ssim = {name: np.asarray(evaluate.ssim(images, after)) for name, after in reoptimized.items()}
-        for name, wanted in candidates.items():
-            ssim[name] = np.where(finite & np.isfinite(wanted).all(-1), ssim[name], np.nan)
+    for batch in store.missing("reoptimize"):
+        rows = store.rows(batch)
+        those = {name: vectors[rows] for name, vectors in candidates.items()}
+        store.write(
+            "reoptimize", batch, *_reoptimize(experiment, problem, realized["parameters"], rows, those, progress)
+        )
+    reoptimized = store.read("reoptimize")
 
-    compared = {name: candidates[name] for name in ("response", "random")}
-    angles = {
-        name: evaluate.angle(v, objectives) for name, v in {"prediction": inversion.objective, **compared}.items()
-    } | {
-        f"{name}_on_v": evaluate.angle_on(basis, v, objectives)
-        for name, v in {"prediction": on_v.objective, **compared}.items()
-    }
-    beta = evaluate.beta(inversion.singular_vectors, objectives)
+    ambient = candidates | {"prediction": realized["prediction"]}
+    angles = {}
+    for name in ("prediction", "response", "random"):
+        # A realization that met NaN is no optimum of anything: it is reported, and has no angle.
+        in_ambient = evaluate.angle(ambient[name], problem.objectives)
+        on_v = evaluate.angle_on(calibrated["basis"], candidates[name], problem.objectives)
+        angles[name] = np.where(finite, in_ambient, np.nan)
+        angles[f"{name}_on_v"] = np.where(finite, on_v, np.nan)
+    realized.pop("triangle", None)
     return Results(
         experiment=experiment,
-        objectives=objectives,
-        canonical=canonical,
-        visualization=_host(realizations),
-        images=images,
-        inversion=inversion,
-        spaces=spaces,
-        choice=choice,
-        basis=basis,
-        inversion_on_v=on_v,
-        random=candidates["random"],
-        # A realization that met NaN is no optimum of anything: it is reported, and has no angle.
-        angles={name: np.where(finite, degrees, np.nan) for name, degrees in angles.items()},
-        beta=np.where(finite[:, None], beta, np.nan),
-        off_v=np.maximum(0, 1 - np.sum(np.square(objectives @ basis), -1)),
-        reoptimized=reoptimized,
-        ssim=ssim,
-        seconds=seconds,
+        feature_names=network.feature_names[: problem.objectives.shape[1]],
+        objectives=problem.objectives,
+        canonical=problem.canonical,
+        random=problem.random,
+        angles=angles,
+        off_v=np.maximum(0, 1 - np.sum(np.square(problem.objectives @ calibrated["basis"]), -1)),
+        reoptimized={name: reoptimized[f"images_{name}"] for name in OBJECTIVES},
+        ssim={
+            name: np.where(finite & np.isfinite(candidates[name]).all(-1), reoptimized[f"ssim_{name}"], np.nan)
+            for name in OBJECTIVES
+        },
+        seconds=store.seconds() | calibration_seconds,
+        **realized,
+        **calibrated,
     )
 
 
-def resized(experiment: Experiment, *, samples: int | None = None, **changes) -> Experiment:
-    """The experiment with other options; of a changed number of samples a quarter is canonical, see `Experiment`."""
-    if samples is not None:
-        check_positive("samples", samples)
-        changes |= {"samples": samples, "canonical": samples // 4}
-    return replace(experiment, **changes)
+def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
+    """What decides the numbers of a run: the experiment, the weights, and what computes. See `Store.open`."""
+    return {
+        "experiment": asdict(experiment),
+        "weights": network.digest,
+        "versions": {name: metadata.version(name) for name in ("jifv", "jax", "jaxlib")},
+        "device": jax.devices()[0].device_kind,
+        "float64": bool(jax.config.jax_enable_x64),
+    }
+
+
+def _problem(experiment: Experiment, network: Network) -> _Problem:
+    features = experiment.features or network.features
+    if features > network.features:
+        raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
+    phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape)
+    aggregation = AGGREGATIONS[experiment.aggregation]
+    if experiment.features is not None:
+        aggregation = aggregate.first(features, aggregation)
+    objectives_key, start_key, random_key = jax.random.split(jax.random.key(experiment.seed), 3)
+    objectives, canonical = _objectives(objectives_key, experiment, features)
+    f = compose(phi.apply, network.apply, aggregation)
+
+    def to_triangle(parameters: Float[Array, "*p"]) -> Float[Array, "n k"]:
+        # The Jacobian without its long side. With the QR decomposition Jᵀ = U T, U with orthonormal columns, Tᵀ has
+        # the left-singular vectors and the singular values of J, and so have Tᵀ and J after any product from the
+        # left: the methods need no more, in n × n numbers.
+        return triangle(linearize(f, parameters, chunk=experiment.chunk).jacobian).T
+
+    return _Problem(
+        f=f,
+        to_images=jax.jit(jax.vmap(phi.apply)),
+        to_triangle=jax.jit(to_triangle),
+        objectives=objectives,
+        canonical=canonical,
+        random=np.asarray(sample.sparse_objectives(random_key, experiment.samples, features, dtype=objectives.dtype)),
+        start=jax.vmap(phi.init)(jax.random.split(start_key, experiment.samples)),
+    )
+
+
+def _realize(experiment: Experiment, problem: _Problem, rows: np.ndarray, progress: bool) -> tuple[dict, dict]:
+    """Visualization, Jacobians and inversion of some samples; and the seconds of each."""
+    seconds: dict[str, float] = {}
+    objectives = problem.objectives[rows]
+    label = f"samples {rows[0]}–{rows[-1]}"
+    with _timed(seconds, "visualize"):
+        run = visualize(
+            problem.f,
+            *_padded(experiment, problem.start[rows], objectives),
+            settings=experiment.settings,
+            progress=progress,
+            description=f"{experiment.name}: visualize {label}",
+        )
+        run = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], run)
+    with _timed(seconds, "jacobian"), bar(f"{experiment.name}: Jacobians of {label}", len(rows), progress) as advance:
+        triangles = []
+        for parameters in run.parameters:
+            triangles.append(np.asarray(problem.to_triangle(parameters)))
+            advance()
+        triangles = np.stack(triangles)
+    with _timed(seconds, "invert"):
+        inversion = _invert(experiment, run.response, triangles)
+    # Where a target lies on silent features its gradient is 0 there, and the stiff directions say nothing of it.
+    values = np.where(np.isfinite(inversion.singular_values), inversion.singular_values, 0)
+    share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
+    largest = values.max(-1)
+    gradient = np.sqrt(np.sum(share[:, ::-1] * np.square(values), -1))
+    arrays = run._asdict() | {
+        "images": np.asarray(problem.to_images(jnp.asarray(run.parameters))),
+        "prediction": inversion.objective,
+        "singular_values": inversion.singular_values,
+        "gap": inversion.gap,
+        "silent": inversion.silent,
+        "beta": np.where(run.finite[:, None], share, np.nan),
+        "stationarity": np.where(run.finite, gradient / np.where(largest > 0, largest, 1), np.nan),
+    }
+    return arrays | ({"triangle": triangles} if experiment.jacobians else {}), seconds
+
+
+def _calibrate(experiment: Experiment, problem: _Problem, realized: dict) -> tuple[dict, dict]:
+    """The critical spaces, the one that predicts the known objectives best, and the predictions with it."""
+    objectives, seconds = problem.objectives, {}
+    usable = realized["finite"] & np.isfinite(realized["prediction"]).all(-1)
+    spaces, bases = [], [np.eye(objectives.shape[1], dtype=objectives.dtype)]
+    predictions, gaps = [realized["prediction"]], [realized["gap"]]
+    if experiment.jacobians:
+        with _timed(seconds, "critical"):
+            spaces = critical_spaces(realized["triangle"][np.flatnonzero(usable)[: experiment.jacobians]])
+        for space in spaces:
+            bases.append(space.basis.astype(objectives.dtype))
+            inversion = _invert(experiment, realized["response"], realized["triangle"], bases[-1])
+            predictions.append(inversion.objective)
+            gaps.append(inversion.gap)
+    choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable])
+    calibrated = {
+        "spaces": spaces,
+        "choice": choice,
+        "basis": bases[choice.index],
+        "prediction_on_v": predictions[choice.index],
+        "gap_on_v": gaps[choice.index],
+    }
+    # Algorithm 1 runs once for all samples: a share of it each.
+    return calibrated, {name: value / experiment.samples for name, value in seconds.items()}
+
+
+def _reoptimize(
+    experiment: Experiment,
+    problem: _Problem,
+    parameters: np.ndarray,
+    rows: np.ndarray,
+    candidates: dict[str, np.ndarray],
+    progress: bool,
+) -> tuple[dict, dict]:
+    """Images re-optimized for each candidate, and their similarity to those before; and the seconds."""
+    seconds: dict[str, float] = {}
+    arrays = {}
+    before = problem.to_images(jnp.asarray(parameters[rows]))
+    with _timed(seconds, "reoptimize"):
+        for name, wanted in candidates.items():
+            after = evaluate.reoptimize(
+                problem.f,
+                *_padded(experiment, parameters[rows], _usable(wanted, problem.objectives[rows])),
+                steps=experiment.reoptimize_steps,
+                settings=experiment.settings,
+                progress=progress,
+                description=f"{experiment.name}: re-optimize {rows[0]}–{rows[-1]} for the {name}",
+            )
+            images = problem.to_images(after[: len(rows)])
+            arrays[f"images_{name}"] = np.asarray(images)
+            arrays[f"ssim_{name}"] = np.asarray(evaluate.ssim(_in_unit_range(before), _in_unit_range(images)))
+    # The paper's table has the seconds of one re-optimization.
+    return arrays, {name: value / len(candidates) for name, value in seconds.items()}
 
 
 def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -268,31 +412,29 @@ def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.n
     return np.concatenate(parts), np.arange(experiment.samples) >= sampled
 
 
-def _reduced_jacobians(f: Callable, parameters: Float[Array, "s *p"], progress: bool) -> Float[np.ndarray, "s n k"]:
-    """The Jacobian of each realization without its long side.
-
-    With the QR decomposition Jᵀ = U T, U with orthonormal columns, Tᵀ has the left-singular vectors and the singular
-    values of J, and so have Tᵀ and J after any product from the left: the methods need no more, in n × n numbers.
-    """
-    reduce = jax.jit(lambda p: triangle(linearize(f, p).jacobian).T)
-    rows = []
-    with bar("Jacobians", len(parameters), progress) as advance:
-        for single in parameters:
-            rows.append(np.asarray(reduce(single)))
-            advance()
-    return np.stack(rows)
+def _invert(experiment: Experiment, response, triangles, basis=None) -> Inversion:
+    power = experiment.settings.power
+    return jax.tree.map(np.asarray, invert(response, triangles, power=power, basis=basis))
 
 
-def _usable_objectives(wanted: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+def _padded(experiment: Experiment, *arrays):
+    """The same arrays with their last row repeated to the size of a full batch: one shape, and so one compilation."""
+    rows = np.minimum(np.arange(min(experiment.batch_size, experiment.samples)), len(arrays[0]) - 1)
+    return tuple(array[rows] for array in arrays)
+
+
+def _usable(wanted: np.ndarray, fallback: np.ndarray) -> np.ndarray:
     """Objectives of unit length; where there is none (not finite, zero), the fallback, whose result is discarded."""
     length = np.linalg.norm(wanted, axis=-1, keepdims=True)
     good = np.isfinite(length) & (length > 0)
     return np.where(good, wanted / np.where(good, length, 1), fallback)
 
 
-def _host(tree):
-    """The same tuple of NumPy arrays."""
-    return jax.tree.map(np.asarray, tree)
+def _in_unit_range(images: Array) -> Array:
+    """Inputs as images with values in [0, 1]: a frame of SRNet has a mask and normals in [-1, 1], then its depth."""
+    if images.shape[-1] != 5:
+        return images
+    return jnp.concatenate([(images[..., :4] + 1) / 2, images[..., 4:]], -1)
 
 
 @contextmanager

@@ -5,14 +5,20 @@ from toy import TOY, network, scores
 from typer.testing import CliRunner
 
 import jifv.cli
-import jifv.experiment
 from jifv.cli import app
+from jifv.studies import STUDIES, Study, grid, smaller
+
+[SMALL] = smaller([TOY], adam_steps=2, lbfgs_steps=1, samples=4, canonical=1, reoptimize_steps=1)
 
 
 @pytest.fixture
 def toy(monkeypatch):
-    """The experiment `toy` on a network that needs no weights."""
-    monkeypatch.setitem(jifv.experiment.EXPERIMENTS, "toy", TOY)
+    """Studies of one and of two experiments, on a network that needs no weights."""
+    studies = {
+        "toy": Study("A toy", "3.5", "scatter", (TOY,), (SMALL,)),
+        "powers": Study("Two toys", "3.6", "beta", (TOY,), grid(SMALL, power=(0, 2))),
+    }
+    monkeypatch.setattr(jifv.cli, "STUDIES", studies)
     monkeypatch.setattr(jifv.cli, "load", lambda name, *, layer, weights: network(scores))
 
 
@@ -20,34 +26,73 @@ def call(*arguments):
     return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
 
 
-def test_help_names_every_option():
+def read(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_help_names_every_option_and_experiment():
     text = CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
-    options = "samples adam-steps lbfgs-steps reoptimize-steps power seed batch-size weights out quiet"
-    for option in options.split():
+    options = "preset samples adam-steps lbfgs-steps reoptimize-steps power seed batch-size network weights out quiet"
+    for option in (*options.split(), "overwrite"):
         assert f"--{option}" in text
-    assert "dncl" in text
+    for name in STUDIES:
+        assert name in text
 
 
 def test_prints_tables_and_writes_files(toy, tmp_path):
-    size = ("--adam-steps", 10, "--lbfgs-steps", 5, "--samples", 4, "--reoptimize-steps", 2)
-    result = call("toy", "--out", tmp_path / "a", *size, "--power", 1, "--seed", 3, "--batch-size", 2)
+    size = ("--adam-steps", 10, "--lbfgs-steps", 5, "--samples", 8, "--reoptimize-steps", 2)
+    result = call("toy", "--out", tmp_path / "a", *size, "--power", 1, "--seed", 3, "--batch-size", 3)
     assert result.exit_code == 0, result.output
-    for words in ("angle to the target", "critical spaces", "β0", "SSIM"):
+    for words in ("angle to the target", "critical spaces", "β0", "SSIM", "report.html"):
         assert words in result.output
-    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
-    assert (summary["samples"], summary["canonical"], summary["power"], summary["seed"]) == (4, 1, 1.0, 3)
-    assert (summary["adam_steps"], summary["lbfgs_steps"], summary["reoptimize_steps"]) == (10, 5, 2)
+    summary = read(tmp_path / "a")
+    [cell] = summary["cells"]
+    assert (summary["study"], summary["preset"]) == ("toy", "quick")
+    assert summary["weights"] == {"toy": network(scores).digest}
+    assert (cell["samples"], cell["canonical"], cell["power"], cell["seed"]) == (8, 2, 1.0, 3)
+    assert (cell["adam_steps"], cell["lbfgs_steps"], cell["reoptimize_steps"], cell["batch_size"]) == (10, 5, 2, 3)
+    assert (tmp_path / "a" / "toy.zarr" / "realize").is_dir()
+
+
+def test_same_command_again_goes_on_and_another_is_refused(toy, tmp_path):
+    assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
+    before = (tmp_path / "toy.zarr" / "journal.json").read_bytes()
+    assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
+    assert (tmp_path / "toy.zarr" / "journal.json").read_bytes() == before
+    refused = call("toy", "--quiet", "--out", tmp_path, "--power", 1)
+    assert refused.exit_code == 1
+    assert "experiment.settings.power is 2.0, not 1.0" in refused.output.replace("\n", " ")
+    assert call("toy", "--quiet", "--out", tmp_path, "--power", 1, "--overwrite").exit_code == 0
+    assert read(tmp_path)["cells"][0]["power"] == 1
+
+
+def test_several_experiments(toy, tmp_path):
+    result = call("powers", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert [cell["power"] for cell in read(tmp_path)["cells"]] == [0, 2]
+    assert "toy-k0" in result.output
+    assert {"toy-k0.zarr", "toy-k2.zarr"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_all_runs_every_one_and_says_which_failed(toy, tmp_path):
+    (tmp_path / "toy").write_text("in the way")
+    result = call("all", "--quiet", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "jifv: toy: " in result.output
+    assert read(tmp_path / "powers")["study"] == "powers"
 
 
 def test_quiet_prints_nothing(toy, tmp_path):
-    result = call("toy", "--out", tmp_path, "--quiet", "--adam-steps", 2, "--lbfgs-steps", 0, "--reoptimize-steps", 1)
+    result = call("toy", "--out", tmp_path, "--quiet")
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_default_folder_is_that_of_the_experiment(toy, tmp_path, monkeypatch):
+def test_default_folder_is_that_of_the_experiment_and_its_size(toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    call("toy", "--quiet", "--adam-steps", 1, "--lbfgs-steps", 0, "--reoptimize-steps", 1)
-    assert (tmp_path / "runs" / "toy" / "summary.json").is_file()
+    call("toy", "--quiet")
+    call("toy", "--quiet", "--preset", "paper", "--adam-steps", 1, "--lbfgs-steps", 0, "--reoptimize-steps", 1)
+    assert read(tmp_path / "runs" / "toy")["preset"] == "quick"
+    assert read(tmp_path / "runs" / "toy-paper")["preset"] == "paper"
 
 
 def test_unknown_experiment_is_named_with_the_known_ones():
@@ -57,11 +102,19 @@ def test_unknown_experiment_is_named_with_the_known_ones():
     assert "dncl" in result.output
 
 
-@pytest.mark.parametrize("arguments", [("--samples", 1), ("--power", -1), ("--adam-steps", -1), ("--batch-size", 0)])
-def test_bad_numbers_are_refused(toy, arguments):
+@pytest.mark.parametrize(
+    "arguments", [("--samples", 1), ("--power", -1), ("--adam-steps", -1), ("--batch-size", 0), ("--preset", "huge")]
+)
+def test_bad_options_are_refused(toy, arguments):
     result = call("toy", *arguments)
     assert result.exit_code == 2
     assert arguments[0] in result.output
+
+
+def test_one_power_for_an_experiment_about_powers_is_refused(toy, tmp_path):
+    result = call("powers", "--power", 1, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "several powers" in result.output
 
 
 def test_missing_weights_are_named_without_a_traceback(tmp_path):
@@ -83,10 +136,10 @@ def test_dncl_shows_what_the_paper_shows(tmp_path):
     """The acceptance of the main job, on the shipped network with default settings."""
     result = call("dncl", "--out", tmp_path, "--quiet")
     assert result.exit_code == 0, result.output
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["beta"][0] + summary["beta"][1] >= 0.95
-    assert summary["beta"][1] >= 0.2
-    assert summary["chosen_dimension"] == 9
-    chosen = next(space for space in summary["critical_spaces"] if space["dimension"] == 9)
+    [cell] = read(tmp_path)["cells"]
+    assert cell["beta"][0] + cell["beta"][1] >= 0.95
+    assert cell["beta"][1] >= 0.2
+    assert cell["chosen_dimension"] == 9
+    chosen = next(space for space in cell["critical_spaces"] if space["dimension"] == 9)
     assert chosen["median_angle"] <= 3
-    assert summary["angles"]["response_on_v"]["median"] >= 3 * chosen["median_angle"]
+    assert cell["angles"]["response_on_v"]["median"] >= 3 * chosen["median_angle"]

@@ -1,4 +1,4 @@
-import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -6,14 +6,28 @@ import numpy as np
 import pytest
 from toy import FEATURES, TOY, network, scores
 
-from jifv import report
-from jifv.experiment import EXPERIMENTS, OBJECTIVES, resized, run
+from jifv.experiment import OBJECTIVES, Results, identity, run
+from jifv.store import Store
+from jifv.studies import smaller
 from jifv.visualize import Settings
 
 
 @pytest.fixture(scope="module")
 def results():
     return run(TOY, network(scores), progress=False)
+
+
+def short(adam_steps=5, lbfgs_steps=5, **changes):
+    [cell] = smaller([TOY], adam_steps=adam_steps, lbfgs_steps=lbfgs_steps, **changes)
+    return cell
+
+
+def same(first, second):
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), arrays(first), arrays(second))
+
+
+def arrays(results):
+    return {name: value for name, value in results._asdict().items() if name not in ("experiment", "seconds")}
 
 
 def test_trivial_direction_is_found_and_removed(results):
@@ -41,87 +55,106 @@ def test_objectives_are_sampled_and_canonical(results):
     assert len({tuple(row) for row in results.objectives.round(4)}) == 8
 
 
+def test_stationarity_is_the_gradient_over_the_largest_singular_value(results):
+    # The gradient of the significance is s·JᵀBv with s the power of the cosine, see `gradient_product`.
+    size = results.gradient_norm / results.cosine**TOY.settings.power
+    np.testing.assert_allclose(results.stationarity, size / results.singular_values[:, 0], rtol=1e-2, atol=1e-6)
+
+
+def test_without_algorithm_1_the_space_is_the_ambient_one():
+    plain = run(short(jacobians=0), network(scores), progress=False)
+    assert plain.spaces == []
+    np.testing.assert_array_equal(plain.basis, np.eye(FEATURES))
+    np.testing.assert_array_equal(plain.prediction_on_v, plain.prediction)
+    assert "critical" not in plain.seconds
+    assert {"visualize", "jacobian", "invert", "reoptimize"} == plain.seconds.keys()
+
+
+def test_first_features_are_those_of_the_layer():
+    def doubled(x):
+        return jnp.concatenate([scores(x), 100 * scores(x)])
+
+    twice = network(doubled)._replace(output_shape=(2 * FEATURES,), feature_names=tuple("abcdefghij"))
+    first = run(short(features=FEATURES), twice, progress=False)
+    assert first.feature_names == tuple("abcde")
+    np.testing.assert_allclose(first.response, run(short(), network(scores), progress=False).response, rtol=1e-4)
+
+
+def test_more_features_than_there_are_is_an_error():
+    with pytest.raises(ValueError, match="features must be at most the 5 of scores, got 6"):
+        run(short(features=6), network(scores), progress=False)
+
+
 def test_batches_change_nothing_but_rounding(results):
-    again = run(TOY, network(scores), batch_size=3, progress=False)
+    again = run(replace(TOY, batch_size=3), network(scores), progress=False)
     np.testing.assert_array_equal(again.objectives, results.objectives)
     assert np.median(again.angles["prediction_on_v"]) < 2  # two hundred steps from a rounding error are another optimum
 
 
-def test_same_seed_gives_the_same_numbers(results):
-    short = resized(TOY, settings=Settings(adam_steps=5, lbfgs_steps=5))
-    first, second = (report.arrays(run(short, network(scores), progress=False)) for _ in range(2))
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    other = run(resized(short, seed=1), network(scores), progress=False)
-    assert not np.array_equal(other.objectives, first["objectives"])
+def test_same_seed_gives_the_same_numbers():
+    first, second = (run(short(), network(scores), progress=False) for _ in range(2))
+    same(first, second)
+    other = run(short(seed=1), network(scores), progress=False)
+    assert not np.array_equal(other.objectives, first.objectives)
 
 
-def test_samples_that_are_not_finite_are_reported_and_left_out(tmp_path):
+def test_resumed_run_gives_the_same_numbers(tmp_path):
+    cell, net = short(batch_size=3), network(scores)
+
+    def store():
+        return Store.open(tmp_path / "run.zarr", identity(cell, net), cell.samples, cell.batch_size)
+
+    whole = run(cell, net, progress=False)
+    stopped = store()
+    stopped.write = _stop_after(stopped.write, 4)  # three batches of the first stage and one of the second
+    with pytest.raises(KeyboardInterrupt):
+        run(cell, net, store=stopped, progress=False)
+    same(run(cell, net, store=store(), progress=False), whole)
+    same(run(cell, net, store=store(), progress=False), whole)  # and once more, with nothing left to do
+
+
+def _stop_after(write, count):
+    calls = iter(range(count))
+
+    def stopping(*arguments):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        write(*arguments)
+
+    return stopping
+
+
+def test_identity_has_what_decides_the_numbers():
+    first = identity(TOY, network(scores))
+    assert first != identity(replace(TOY, settings=replace(TOY.settings, power=1)), network(scores))
+    assert first != identity(TOY, network(scores)._replace(digest="1" * 64))
+    assert first["versions"].keys() == {"jifv", "jax", "jaxlib"}
+
+
+def test_samples_that_are_not_finite_are_left_out():
     def broken(x):
         return jnp.where(jnp.mean(x) > 0.502, jnp.nan, scores(x))
 
-    short = resized(TOY, settings=Settings(adam_steps=5, lbfgs_steps=2))
-    some = run(short, network(broken), progress=False)
-    lost = ~some.visualization.finite
+    some = run(short(lbfgs_steps=2), network(broken), progress=False)
+    lost = ~some.finite
     assert 0 < lost.sum() < len(lost)
-    assert np.isnan(some.angles["prediction"][lost]).all()
-    assert np.isnan(some.ssim["prediction"][lost]).all()
-    assert np.isfinite(some.angles["prediction"][~lost]).all()
-    summary = report.write(some, tmp_path, feature_names=network(broken).feature_names, weights="none")
-    assert summary["counts"]["not_finite"] == lost.sum()
-    assert summary["angles"]["prediction"]["missing"] == lost.sum()
-    assert any("NaN" in remark for remark in report.remarks(summary))
+    for values in (*some.angles.values(), some.ssim["prediction"], some.stationarity):
+        assert np.isnan(values[lost]).all()
+        assert np.isfinite(values[~lost]).all()
+    assert np.isfinite(some.mean_beta).all()
 
 
 def test_network_that_is_never_finite_is_an_error():
     with pytest.raises(FloatingPointError, match="only 0 realizations are finite"):
-        run(
-            resized(TOY, settings=Settings(adam_steps=2, lbfgs_steps=0)),
-            network(lambda x: scores(x) * jnp.nan),
-            progress=False,
-        )
+        run(short(2, 0), network(lambda x: scores(x) * jnp.nan), progress=False)
 
 
-def test_summary_has_what_it_promises(results, tmp_path):
-    summary = report.write(results, tmp_path / "new", feature_names=network(scores).feature_names, weights="none")
-    read = json.loads((tmp_path / "new" / "summary.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert read == summary
-    promised = (
-        "experiment network layer features samples power parametrization aggregation adam_steps lbfgs_steps seed "
-        "versions device seconds angles beta critical_spaces chosen_dimension ssim"
-    )
-    assert set(promised.split()) <= read.keys()
-    for name in ("prediction", "prediction_on_v", "response", "response_on_v", "random"):
-        assert {"median", "p90"} <= read["angles"][name].keys()
-    assert len(read["beta"]) == FEATURES
-    assert sum(read["beta"]) == pytest.approx(1, abs=1e-5)
-    assert {"dimension", "threshold_low", "threshold_high", "median_angle"} <= read["critical_spaces"][0].keys()
-    assert read["ssim"].keys() == set(OBJECTIVES)
-    assert read["chosen_dimension"] == FEATURES - 1
-
-
-def test_files_hold_every_sample(results, tmp_path):
-    report.write(results, tmp_path, feature_names=network(scores).feature_names, weights="none")
-    lines = (tmp_path / "samples.csv").read_text().splitlines()
-    assert len(lines) == 1 + TOY.samples
-    with np.load(tmp_path / "results.npz") as arrays:
-        np.testing.assert_array_equal(arrays["objectives"], results.objectives)
-        np.testing.assert_array_equal(arrays["inversion_on_v_objective"], results.inversion_on_v.objective)
-        assert all(arrays[name].dtype != object for name in arrays.files)
-    for name in ("figure.png", "gallery.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["summary.json", "samples.csv", "results.npz", "figure.png", "gallery.png"]
-    )
-
-
-def test_angles_in_the_summary_are_those_of_numpy(results):
-    summary = report.summary(results, weights="none")
-    prediction = results.inversion.objective.astype(float)
-    angles = np.degrees(np.arccos(np.sum(prediction * results.objectives, -1)))
-    assert summary["angles"]["prediction"]["median"] == pytest.approx(np.median(angles), rel=1e-3)
-    assert summary["angles"]["prediction"]["p90"] == pytest.approx(np.percentile(angles, 90), rel=1e-3)
+def test_results_are_arrays_of_the_samples(results):
+    for name, value in arrays(results).items():
+        if isinstance(value, np.ndarray) and name != "basis":
+            assert len(value) == TOY.samples, name
+    assert results.reoptimized.keys() == results.ssim.keys() == set(OBJECTIVES)
+    assert Results._fields == tuple(results._asdict())
 
 
 @pytest.mark.parametrize(
@@ -129,33 +162,29 @@ def test_angles_in_the_summary_are_those_of_numpy(results):
     [
         ({"samples": 1}, "samples must be at least 2"),
         ({"samples": 0}, "samples must be at least 1"),
-        ({"seed": 0, "canonical": 9}, "canonical must be between 0 and samples"),
+        ({"canonical": 9}, "canonical must be between 0 and samples"),
         ({"reoptimize_steps": 0}, "reoptimize_steps must be at least 1"),
-        ({"jacobians": -1}, "jacobians must be at least 1"),
+        ({"jacobians": -1}, "jacobians must be at least 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"chunk": 0}, "chunk must be at least 1"),
+        ({"features": 0}, "features must be at least 1"),
+        ({"aggregation": "median"}, "aggregation must be one of max_mean, mean, pick, identity; got 'median'"),
+        ({"parametrization": "jpeg"}, "parametrization must be one of pixels, .*; got 'jpeg'"),
     ],
 )
-def test_bad_sizes_are_refused(changes, message):
+def test_bad_sizes_and_names_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        resized(TOY, **changes)
-
-
-def test_dncl_is_that_of_the_paper():
-    dncl = EXPERIMENTS["dncl"]
-    assert (dncl.network, dncl.layer, dncl.aggregation) == ("densenet", "classifier", "identity")
-    assert (dncl.samples, dncl.canonical) == (16, 4)
-    assert resized(dncl, samples=300).canonical == 75
-    assert dncl.settings.power == 2
+        replace(TOY, **changes)
 
 
 def test_no_more_canonical_objectives_than_features():
-    tiny = Settings(adam_steps=1, lbfgs_steps=0)
-    many = run(resized(TOY, samples=40, settings=tiny, reoptimize_steps=1), network(scores), progress=False)
+    many = run(short(1, 0, samples=40, canonical=10, reoptimize_steps=1), network(scores), progress=False)
     assert many.canonical.sum() == FEATURES  # and not a quarter of 40
     np.testing.assert_array_equal(many.objectives[-FEATURES:], np.eye(FEATURES))
 
 
 def test_float64_runs(x64):
-    exact = run(resized(TOY, settings=Settings(adam_steps=20, lbfgs_steps=20)), network(scores), progress=False)
+    exact = run(replace(TOY, settings=Settings(adam_steps=20, lbfgs_steps=20)), network(scores), progress=False)
     assert exact.objectives.dtype == np.float64
     assert jax.config.jax_enable_x64
-    assert exact.inversion.objective.dtype == np.float64
+    assert exact.prediction.dtype == np.float64

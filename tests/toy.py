@@ -17,12 +17,13 @@ TOY = Experiment(
     canonical=2,
     settings=Settings(adam_steps=150, lbfgs_steps=100),
     reoptimize_steps=3,
+    jacobians=8,
 )
 
 
 def network(apply):
     names = tuple(f"feature {index}" for index in range(FEATURES))
-    return Network(apply, (12, 12, 3), (FEATURES,), "toy", "scores", ("scores",), names, "")
+    return Network(apply, (12, 12, 3), (FEATURES,), "toy", "scores", ("scores",), names, "", "0" * 64)
 
 
 def scores(x):

@@ -1,0 +1,165 @@
+"""The paper's experiments (Reinbold & Westermann 2020, section 3), each as data: one or several `Experiment`s.
+
+A new one takes a few lines here: its cells at the paper's size, and what to make smaller for a laptop.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal
+
+from jifv.experiment import Experiment
+from jifv.visualize import Settings
+
+Preset = Literal["quick", "paper"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What `jifv reproduce NAME` runs.
+
+    Attributes:
+        title: What it shows.
+        section: Where in the paper.
+        figure: Its main figure: "scatter" (Fig. 2, one a cell), "beta" (Fig. 3), "parametrizations" (Fig. 4) or
+            "timings" (Table 1).
+        paper: The cells at the paper's size.
+        quick: The same for two CPU cores and a few minutes: fewer cells, samples and steps, the same path.
+    """
+
+    title: str
+    section: str
+    figure: Literal["scatter", "beta", "parametrizations", "timings"]
+    paper: tuple[Experiment, ...]
+    quick: tuple[Experiment, ...]
+
+    def cells(self, preset: Preset) -> tuple[Experiment, ...]:
+        """The experiments of a preset."""
+        return self.quick if preset == "quick" else self.paper
+
+
+def grid(base: Experiment, **values: Iterable[Any]) -> tuple[Experiment, ...]:
+    """The experiment in every combination of the given values, `power` being that of its settings."""
+    cells = []
+    for combination in product(*values.values()):
+        changes: dict[str, Any] = dict(zip(values, combination, strict=True))
+        name = "-".join([base.name, *(_label(option, value) for option, value in changes.items())])
+        if "power" in changes:
+            changes["settings"] = replace(base.settings, power=changes.pop("power"))
+        cells.append(replace(base, name=name, **changes))
+    return tuple(cells)
+
+
+def smaller(cells: Iterable[Experiment], *, adam_steps: int, lbfgs_steps: int, **changes) -> tuple[Experiment, ...]:
+    """The same experiments with fewer steps, and other changes to each."""
+    return tuple(
+        replace(cell, settings=replace(cell.settings, adam_steps=adam_steps, lbfgs_steps=lbfgs_steps), **changes)
+        for cell in cells
+    )
+
+
+def _label(option: str, value: Any) -> str:
+    short = {"features": "n", "power": "k"}.get(option)
+    return f"{short}{value:g}".replace(".", "_") if short else str(value)
+
+
+_POWERS = (0, 1, 2, 4)
+_LONG = Settings(adam_steps=3000, lbfgs_steps=500)
+_DENSENET = Settings(adam_steps=800, lbfgs_steps=300)
+
+_GN4C = Experiment(
+    "gn4c", "googlenet-bvlc", "inception4c", samples=300, canonical=150, settings=_LONG, batch_size=20, chunk=64
+)
+_DNCL = Experiment(
+    "dncl",
+    "densenet",
+    "classifier",
+    aggregation="identity",
+    samples=300,
+    canonical=10,
+    settings=_DENSENET,
+    jacobians=32,
+    batch_size=100,
+)
+_DN4CL = replace(_DNCL, name="dn4cl", network="densenet-no-deer")
+_DNDE = Experiment("dnde", "densenet", "dense3", samples=64, settings=_DENSENET, batch_size=32, chunk=32)
+_SRNET = Experiment(
+    "srnet", "srnet", "block8", samples=64, parametrization="geometry", settings=_DENSENET, batch_size=32, chunk=32
+)
+
+_DNCL_QUICK = {"adam_steps": 300, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 16, "canonical": 4}
+_DNDE_QUICK = {"adam_steps": 150, "lbfgs_steps": 60, "reoptimize_steps": 20, "samples": 4}
+_GN4C_QUICK = {"adam_steps": 120, "lbfgs_steps": 30, "reoptimize_steps": 5, "samples": 2, "canonical": 1}
+_SRNET_QUICK = {"adam_steps": 200, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 8}
+
+_DNDE_CELLS = grid(_DNDE, features=(8, 16, 32, 64, 128, 256, 342), power=_POWERS) + grid(
+    replace(_DNDE, features=32), aggregation=("mean", "pick"), power=_POWERS
+)
+_DNDE_QUICK_CELLS = grid(_DNDE, features=(8, 32), power=(0, 2)) + grid(
+    replace(_DNDE, features=8), aggregation=("mean", "pick"), power=(0, 2)
+)
+_GN4C_CELLS = grid(replace(_GN4C, samples=32, canonical=16), features=(16, 32, 64, 128, 256, 512), power=_POWERS)
+_GN4C_QUICK_CELLS = grid(_GN4C, features=(16, 64), power=(0, 2))
+_PARAMETRIZATIONS = ("pixels", "fourier", "fourier_decorrelated")
+_BY_PARAMETRIZATION = {
+    "dnde": grid(replace(_DNDE, features=32), parametrization=_PARAMETRIZATIONS),
+    "gn4c": grid(replace(_GN4C, features=64, samples=32, canonical=16), parametrization=_PARAMETRIZATIONS),
+}
+_SRNET_CELLS = grid(_SRNET, parametrization=("geometry", "geometry_with_mask"), power=(0, 2))
+
+STUDIES = {
+    "gn4c": Study(
+        "The 512 filters of inception4c, V = Rⁿ", "3.4, Fig. 2a", "scatter", (_GN4C,), smaller([_GN4C], **_GN4C_QUICK)
+    ),
+    "dncl": Study(
+        "The class scores of DenseNet, and the critical space",
+        "3.5, Fig. 2b",
+        "scatter",
+        (_DNCL,),
+        smaller([_DNCL], **_DNCL_QUICK),
+    ),
+    "dn4cl": Study(
+        "The same for a network that never saw a deer",
+        "3.5, Fig. 2c",
+        "scatter",
+        (_DN4CL,),
+        smaller([_DN4CL], **_DNCL_QUICK),
+    ),
+    "dnde": Study(
+        "The first n filters of dense3: power of the cosine and aggregation",
+        "3.6, Fig. 3",
+        "beta",
+        _DNDE_CELLS,
+        smaller(_DNDE_QUICK_CELLS, **_DNDE_QUICK),
+    ),
+    "gn4c-features": Study(
+        "The first n filters of inception4c: power of the cosine",
+        "3.6",
+        "beta",
+        _GN4C_CELLS,
+        smaller(_GN4C_QUICK_CELLS, **_GN4C_QUICK),
+    ),
+    "parametrizations": Study(
+        "Pixels, Fourier, and decorrelated Fourier",
+        "3.7, Fig. 4",
+        "parametrizations",
+        _BY_PARAMETRIZATION["gn4c"] + _BY_PARAMETRIZATION["dnde"],
+        smaller(_BY_PARAMETRIZATION["gn4c"], **_GN4C_QUICK) + smaller(_BY_PARAMETRIZATION["dnde"], **_DNDE_QUICK),
+    ),
+    "srnet": Study(
+        "The 64 filters of SRNet's 8th residual block, with and without the cosine",
+        "3.7",
+        "beta",
+        _SRNET_CELLS,
+        smaller(_SRNET_CELLS, **_SRNET_QUICK),
+    ),
+    "timings": Study(
+        "Seconds a sample",
+        "3.3, Table 1",
+        "timings",
+        tuple(replace(cell, samples=2 * cell.batch_size, canonical=0) for cell in (_GN4C, _DNCL, _DNDE, _SRNET)),
+        smaller([replace(_GN4C, features=64)], **_GN4C_QUICK | {"samples": 2, "batch_size": 1})
+        + smaller([_DNCL, replace(_DNDE, features=32), _SRNET], **_DNDE_QUICK | {"canonical": 0, "batch_size": 2}),
+    ),
+}
+"""The experiments by their names on the command line."""

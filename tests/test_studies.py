@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import pytest
+from toy import TOY
+
+from jifv.studies import STUDIES, grid, smaller
+
+
+def cells(preset):
+    return {name: study.cells(preset) for name, study in STUDIES.items()}
+
+
+def test_every_experiment_of_the_paper_is_there():
+    assert STUDIES.keys() == {
+        "gn4c",
+        "dncl",
+        "dn4cl",
+        "dnde",
+        "gn4c-features",
+        "parametrizations",
+        "srnet",
+        "timings",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "canonical", "adam_steps", "lbfgs_steps"),
+    [("gn4c", 300, 150, 3000, 500), ("dncl", 300, 10, 800, 300), ("dn4cl", 300, 10, 800, 300)],
+)
+def test_paper_counts(name, samples, canonical, adam_steps, lbfgs_steps):
+    [cell] = STUDIES[name].paper
+    settings = cell.settings
+    assert (cell.samples, cell.canonical) == (samples, canonical)
+    assert (settings.adam_steps, settings.lbfgs_steps, cell.reoptimize_steps) == (adam_steps, lbfgs_steps, 500)
+    assert settings.power == 2
+
+
+def test_algorithm_1_runs_where_the_paper_runs_it():
+    for name, study in STUDIES.items():
+        if name != "timings":
+            assert {cell.jacobians for cell in study.paper} == ({32} if name in ("dncl", "dn4cl") else {0}), name
+
+
+def test_powers_and_aggregations_of_section_3_6():
+    for name in ("dnde", "gn4c-features"):
+        assert {cell.settings.power for cell in STUDIES[name].paper} == {0, 1, 2, 4}
+    assert {cell.aggregation for cell in STUDIES["dnde"].paper} == {"max_mean", "mean", "pick"}
+    assert {cell.features for cell in STUDIES["gn4c-features"].paper} >= {64, 512}
+    assert {cell.settings.power for cell in STUDIES["srnet"].paper} == {0, 2}
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_names_of_cells_are_unique_and_fit_for_files(preset):
+    for study in cells(preset).values():
+        names = [cell.name for cell in study]
+        assert len(set(names)) == len(names)
+        assert all(name.replace("-", "").replace("_", "").isalnum() for name in names)
+
+
+def test_quick_is_a_smaller_version_of_the_same():
+    for name, study in STUDIES.items():
+        for cell in study.quick:
+            assert cell.samples <= 16, name
+            assert cell.settings.adam_steps <= 300, name
+            assert cell.network in {paper.network for paper in study.paper}
+            assert cell.layer in {paper.layer for paper in study.paper}
+
+
+def test_grid_is_every_combination():
+    found = grid(TOY, features=(2, 3), power=(0, 2.5))
+    assert [cell.name for cell in found] == ["toy-n2-k0", "toy-n2-k2_5", "toy-n3-k0", "toy-n3-k2_5"]
+    assert [(cell.features, cell.settings.power) for cell in found] == [(2, 0), (2, 2.5), (3, 0), (3, 2.5)]
+    assert found[0].settings.adam_steps == TOY.settings.adam_steps
+
+
+def test_smaller_changes_steps_and_what_is_named():
+    [cell] = smaller([TOY], adam_steps=1, lbfgs_steps=2, samples=4)
+    assert cell == replace(TOY, settings=replace(TOY.settings, adam_steps=1, lbfgs_steps=2), samples=4)
