@@ -1,6 +1,9 @@
 """One door to every network: ``load("densenet", layer="dense3")`` gives x → activations and what goes with it."""
 
-from collections.abc import Callable
+import hashlib
+import operator
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,15 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from . import cifar10
-from .densenet import DenseNet, from_torch, variable_shapes
+from . import cache, cifar10, densenet, googlenet, srnet
+from .convert import CARDS, convert
 from .storage import read_weights
 
-_FOLDER = Path(__file__).parent / "weights"
-_SHIPPED = {
-    "densenet": "densenet_bc_100_12_cifar10",
-    "densenet-no-deer": "densenet_bc_100_12_cifar10_no_deer",
-}
+_SHIPPED = Path(__file__).parent / "weights"
 
 
 class Network(NamedTuple):
@@ -32,8 +31,10 @@ class Network(NamedTuple):
         name: Name the network was loaded by.
         layer: Name of the tapped layer.
         layers: Names of all layers that can be tapped, from input to output.
-        feature_names: Name of each channel of the layer: the class, or its index.
+        feature_names: Name of each channel of the layer: its index, or, in the last layer, the class or quantity. For
+            GoogLeNet that is the index as well, in the order of ILSVRC-2012.
         card: The model card (Markdown): data, recipe, accuracy, licence.
+        digest: sha256 of the weights, whatever file they are in.
     """
 
     apply: Callable[[jax.Array], jax.Array]
@@ -44,6 +45,7 @@ class Network(NamedTuple):
     layers: tuple[str, ...]
     feature_names: tuple[str, ...]
     card: str
+    digest: str
 
     @property
     def features(self) -> int:
@@ -51,70 +53,244 @@ class Network(NamedTuple):
         return self.output_shape[-1]
 
 
+class Listing(NamedTuple):
+    """What is known of a network without loading it.
+
+    Attributes:
+        name: Name to load it by.
+        path: Its file of weights; None if there is none yet.
+        missing: How to come by the file, if there is none.
+        source: Where the weights are from.
+        licence: Their licence.
+        accuracy: As the model card says it.
+    """
+
+    name: str
+    path: Path | None
+    missing: str
+    source: str
+    licence: str
+    accuracy: str
+
+
 def available() -> tuple[str, ...]:
-    """Names of the networks whose weights are inside the package."""
-    return tuple(name for name, file in _SHIPPED.items() if (_FOLDER / f"{file}.safetensors").is_file())
+    """Names of the networks whose weights are there: inside the package, or converted to the cache folder."""
+    return tuple(listing.name for listing in listings() if listing.path)
 
 
-def load(name: str = "densenet", *, layer: str = "classifier", weights: str | Path | None = None) -> Network:
+def listings() -> tuple[Listing, ...]:
+    """All networks that have a name, there or not."""
+    return tuple(_listing(name, entry) for name, entry in _ENTRIES.items())
+
+
+def load(
+    name: str = "densenet",
+    *,
+    layer: str | None = None,
+    weights: str | Path | None = None,
+    input_size: int | tuple[int, int] | None = None,
+) -> Network:
     """Loads a network up to a layer.
 
     Args:
         name: ``"densenet"`` (DenseNet-BC(100, 12), CIFAR-10, ten classes) or ``"densenet-no-deer"`` (the same, trained
-            without class 4). Both take RGB in [0, 1], 32×32.
-        layer: The layer to tap; an error lists the names.
-        weights: A file to use instead of the shipped weights: safetensors written by ``write_weights``, or an ``.npz``
-            with PyTorch's names and layouts, which is taken to pool by averaging unless it says otherwise in an entry
-            ``pool``.
+            without class 4), RGB in [0, 1], 32×32; ``"googlenet"`` (torchvision's) or ``"googlenet-bvlc"`` (Caffe's),
+            ImageNet, RGB in [0, 1], 224×224, which ``jifv models fetch`` or ``convert`` puts into the cache folder;
+            ``"srnet"``, frames of 5 channels (see `SRNet`), 32×32.
+        layer: The layer to tap; an error lists the names. The default is the last one.
+        weights: A file to use instead: safetensors written by ``write_weights``, or anything that `convert` reads.
+        input_size: Side, or height and width, of the input, if not the one above. All networks are convolutions
+            up to a mean over positions, so that any size will do that leaves a position to every layer.
 
     Raises:
-        ValueError: If the name, the layer or a tensor's name or shape is not as expected.
-        FileNotFoundError: If there is no such file.
+        ValueError: If the name, the layer, the size or a tensor's name or shape is not as expected.
+        FileNotFoundError: If there are no such weights; the message says how to come by them.
     """
-    if name not in _SHIPPED:
-        raise ValueError(f"name must be one of {', '.join(_SHIPPED)}; got {name!r}")
-    shipped = _FOLDER / f"{_SHIPPED[name]}.safetensors"
-    variables, pool = _read_densenet(Path(weights) if weights else shipped)
-    card = "" if weights else shipped.with_suffix(".md").read_text(encoding="utf-8")
-    model = DenseNet(pool=pool)
-    return _tap(model, variables, (32, 32, 3), name=name, layer=layer, card=card)
-
-
-def _tap(model: nn.Module, variables: dict, input_shape: tuple[int, int, int], *, name, layer, card) -> Network:
-    if layer not in model.layer_names:
+    if name not in _ENTRIES:
+        raise ValueError(f"name must be one of {', '.join(_ENTRIES)}; got {name!r}")
+    kind = _ENTRIES[name].kind
+    size = _size(kind, name, input_size)
+    path = Path(weights) if weights else _found(name)
+    variables, metadata = _read(path, name, kind)
+    card = "" if weights else _card(path)
+    model = kind.module(metadata)
+    tapped: str = model.layer_names[-1] if layer is None else layer
+    if tapped not in model.layer_names:
         raise ValueError(f"layer must be one of {', '.join(model.layer_names)}; got {layer!r}")
+    apply = _tap(model, variables, (*size, kind.channels), name=name, layer=tapped, content=kind.content)
+    output_shape = jax.eval_shape(apply, jax.ShapeDtypeStruct((*size, kind.channels), jnp.float32)).shape
+    indices = tuple(map(str, range(output_shape[-1])))
+    return Network(
+        apply=apply,
+        input_shape=(*size, kind.channels),
+        output_shape=output_shape,
+        name=name,
+        layer=tapped,
+        layers=model.layer_names,
+        feature_names=kind.outputs if kind.outputs and tapped == model.layer_names[-1] else indices,
+        card=card,
+        digest=_digest(variables, metadata),
+    )
+
+
+class _Kind(NamedTuple):
+    """An architecture with the shapes of its weights: what a network is apart from their values.
+
+    ``smallest`` is the least side of an input that leaves a position to every layer; ``outputs`` names the last layer's
+    channels.
+    """
+
+    title: str
+    module: Callable[[Mapping[str, str]], nn.Module]
+    shapes: Callable[[], dict[str, tuple[int, ...]]]
+    size: int
+    smallest: int
+    channels: int
+    content: str
+    outputs: tuple[str, ...] | None
+
+
+def _googlenet(version) -> _Kind:
+    def module(metadata):
+        return googlenet.GoogLeNet(version)
+
+    def shapes():
+        return googlenet.variable_shapes(version)
+
+    return _Kind(f"a GoogLeNet ({version})", module, shapes, 224, googlenet.SMALLEST, 3, "RGB in [0, 1]", None)
+
+
+_DENSENET = _Kind(
+    title="a DenseNet-BC(100, 12) with ten classes",
+    module=lambda metadata: densenet.DenseNet(pool=metadata.get("pool", "max")),  # pyright: ignore[reportArgumentType]
+    shapes=densenet.variable_shapes,
+    size=32,
+    smallest=4,
+    channels=3,
+    content="RGB in [0, 1]",
+    outputs=cifar10.CLASSES,
+)
+_SRNET = _Kind(
+    title="an SRNet",
+    module=lambda metadata: srnet.SRNet(),
+    shapes=srnet.variable_shapes,
+    size=32,
+    smallest=1,
+    channels=5,
+    content="mask in [-1, 1], normal and depth",
+    outputs=srnet.OUTPUT_CHANNELS,
+)
+
+
+class _Entry(NamedTuple):
+    """A network by its name; ``shipped`` is its file in the package, None for one that is converted to the cache."""
+
+    kind: _Kind
+    shipped: str | None
+    missing: str
+
+
+_ENTRIES = {
+    "densenet": _Entry(_DENSENET, "densenet_bc_100_12_cifar10", "train them by python -m jifv.models.train_densenet"),
+    "densenet-no-deer": _Entry(
+        _DENSENET,
+        "densenet_bc_100_12_cifar10_no_deer",
+        "train them by python -m jifv.models.train_densenet",
+    ),
+    "googlenet": _Entry(
+        _googlenet("torchvision"),
+        None,
+        "run `jifv models fetch googlenet`, or `jifv models convert googlenet --from googlenet-1378be20.pth`",
+    ),
+    "googlenet-bvlc": _Entry(
+        _googlenet("bvlc"),
+        None,
+        "run `jifv models convert googlenet-bvlc --from FILE` with BVLC's .caffemodel or a copy of it, .onnx or .npz",
+    ),
+    "srnet": _Entry(_SRNET, "srnet", "train them by python -m jifv.models.train_srnet"),
+}
+
+
+def _listing(name: str, entry: _Entry) -> Listing:
+    path = _SHIPPED / f"{entry.shipped}.safetensors" if entry.shipped else cache.cached(name)
+    there = path.is_file()
+    card = _card(path) if there else "" if entry.shipped else CARDS[name]
+    return Listing(
+        name,
+        path if there else None,
+        missing="" if there else entry.missing,
+        source=_said(card, "Source") or "this project",
+        licence=_said(card, "Licence"),
+        accuracy=_said(card, "Accuracy"),
+    )
+
+
+def _found(name: str) -> Path:
+    there = {listing.name: listing.path for listing in listings() if listing.path}
+    if name in there:
+        return there[name]
+    other = {"googlenet": "googlenet-bvlc", "googlenet-bvlc": "googlenet"}.get(name)
+    instead = f"; {other} is there" if other in there else ""
+    raise FileNotFoundError(f"no weights of {name} here: {_ENTRIES[name].missing}{instead}")
+
+
+def _card(path: Path) -> str:
+    card = path.with_suffix(".md")
+    return card.read_text(encoding="utf-8") if card.is_file() else ""
+
+
+def _said(card: str, subject: str) -> str:
+    """What follows ``- Subject:`` in a model card."""
+    line = re.search(rf"^- {subject}: (.*)$", card, re.MULTILINE)
+    return line[1].replace("**", "") if line else ""
+
+
+def _size(kind: _Kind, name: str, size: Any) -> tuple[int, int]:
+    sides = size if isinstance(size, tuple) else (kind.size if size is None else size,) * 2
+    try:
+        height, width = (operator.index(side) for side in sides)
+    except (TypeError, ValueError):
+        raise TypeError(f"input_size must be a whole number or two, (height, width); got {size!r}") from None
+    if min(height, width) < kind.smallest:
+        raise ValueError(f"input_size must be at least {kind.smallest} for {name}; got {size!r}")
+    return height, width
+
+
+def _read(path: Path, name: str, kind: _Kind) -> tuple[dict, Mapping[str, str]]:
+    if path.suffix != ".safetensors":
+        converted = convert(path)
+        if _ENTRIES[converted.name].kind is not kind:
+            raise ValueError(f"weights in {path} are those of {converted.name}; load them by that name, not {name}")
+        return converted.variables, converted.metadata
+    variables, metadata = read_weights(path)
+    found, wanted = flatten_dict(jax.tree.map(jnp.shape, variables), sep="/"), kind.shapes()
+    if different := sorted(key for key in found | wanted if found.get(key) != wanted.get(key)):
+        key = different[0]
+        raise ValueError(
+            f"weights in {path} are not those of {kind.title}: {len(different)} entries "
+            f"differ, {key} is {found.get(key, 'missing')}; expected {wanted.get(key, 'no such entry')}"
+        )
+    return variables, metadata
+
+
+def _tap(
+    model: Any, variables: dict, input_shape: tuple[int, int, int], *, name: str, layer: str, content: str
+) -> Callable[[jax.Array], jax.Array]:
     variables = jax.tree.map(jnp.asarray, variables)
 
     def apply(x: jax.Array) -> jax.Array:
         if x.shape != input_shape:
             raise ValueError(f"x must have shape {input_shape} for {name}; got {x.shape}; batch with jax.vmap")
         if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"x must hold floats, RGB in [0, 1], for {name}; got {x.dtype}; divide bytes by 255")
+            raise TypeError(f"x must hold floats, {content}, for {name}; got {x.dtype}; divide bytes by 255")
         return model.apply(jax.tree.map(lambda leaf: leaf.astype(x.dtype), variables), x[None], layer=layer)[0]
 
-    output_shape = jax.eval_shape(apply, jax.ShapeDtypeStruct(input_shape, jnp.float32)).shape
-    names = cifar10.CLASSES if layer == "classifier" else tuple(map(str, range(output_shape[-1])))
-    return Network(apply, input_shape, output_shape, name, layer, model.layer_names, names, card)
+    return apply
 
 
-def _read_densenet(path: Path) -> tuple[dict, Any]:
-    if path.suffix != ".npz":
-        variables, metadata = read_weights(path)
-        return _checked(path, variables), metadata.get("pool", "max")
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
-    with np.load(path) as file:
-        state = dict(file)
-    pool = str(state.pop("pool", "average"))
-    return from_torch(state), pool
-
-
-def _checked(path: Path, variables: dict) -> dict:
-    found, wanted = flatten_dict(jax.tree.map(jnp.shape, variables), sep="/"), variable_shapes()
-    if different := sorted(name for name in found | wanted if found.get(name) != wanted.get(name)):
-        name = different[0]
-        raise ValueError(
-            f"weights in {path} are not those of a DenseNet-BC(100, 12) with ten classes: {len(different)} entries "
-            f"differ, {name} is {found.get(name, 'missing')}; expected {wanted.get(name, 'no such entry')}"
-        )
-    return variables
+def _digest(variables: dict, metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(metadata.get("pool", "").encode())
+    for name, leaf in sorted(flatten_dict(variables, sep="/").items()):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()

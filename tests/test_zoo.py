@@ -1,6 +1,8 @@
 import re
+import shutil
 from pathlib import Path
 
+import googlenet_tensors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +10,11 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import jifv.models
-from jifv.models import available, cifar10, load, read_weights, write_weights
+from jifv.models import GoogLeNet, SRNet, available, cifar10, listings, load, read_weights, write_weights
 from jifv.models.densenet import DenseNet, from_torch
+from jifv.models.srnet import OUTPUT_CHANNELS
 
-NAMES = available()
+NAMES = [name for name in available() if name.startswith("densenet")]
 SHIPPED = Path(jifv.models.__file__).parent / "weights"
 EARLY = "dense1.0"  # a cheap layer, for what does not depend on the layer
 
@@ -94,6 +97,47 @@ def test_what_a_network_says_of_itself(early, weights):
     assert scores.feature_names == cifar10.CLASSES
 
 
+def test_the_default_layer_is_the_last_one(weights):
+    assert load(weights=weights).layer == "classifier"
+
+
+def test_the_digest_is_that_of_the_weights_and_what_they_are_for(weights, variables, early, tmp_path):
+    def digest(variables, pool="max"):
+        write_weights(tmp_path / "w.safetensors", variables, {"pool": pool, "note": str(np.random.random())})  # noqa: NPY002
+        return load(layer=EARLY, weights=tmp_path / "w.safetensors").digest
+
+    assert re.fullmatch("[0-9a-f]{64}", early.digest)
+    assert digest(variables) == early.digest
+    assert load("densenet-no-deer", layer="stem", weights=weights).digest == early.digest
+    bias = np.asarray(variables["params"]["classifier"]["bias"])
+    other = changed(variables, "params/classifier/bias", bias + np.eye(10, dtype=np.float32)[3])
+    assert digest(other) != early.digest
+    assert digest(variables, pool="average") != early.digest
+
+
+@pytest.mark.parametrize(("size", "shape"), [(16, (16, 16)), ((8, 20), (8, 20)), (4, (4, 4))])
+def test_another_input_size(weights, variables, size, shape):
+    network = load(layer="dense1.0", weights=weights, input_size=size)
+    assert network.input_shape == (*shape, 3)
+    assert network.output_shape == (*shape, 12)
+    x = draw((*shape, 3))
+    expected = DenseNet().apply(variables, x[None], layer="dense1.0")[0]
+    np.testing.assert_allclose(network.apply(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [3, 0, -32, (32, 3)])
+def test_input_size_too_small(weights, size):
+    with pytest.raises(ValueError, match=re.escape(f"input_size must be at least 4 for densenet; got {size!r}")):
+        load(weights=weights, input_size=size)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("size", [32.0, "32", (32,), (32, 32, 3), (32, None), [32, 32]])
+def test_input_size_of_another_kind(weights, size):
+    with pytest.raises(TypeError, match=r"input_size must be a whole number or two, \(height, width\); got "):
+        load(weights=weights, input_size=size)
+
+
 def test_apply_is_the_module_on_one_image(early, variables):
     x = draw((2, 32, 32, 3))
     expected = DenseNet().apply(variables, x, layer=EARLY)
@@ -148,9 +192,10 @@ def test_the_pool_is_that_of_the_weights(variables, weights, tmp_path):
 # Errors.
 
 
-@pytest.mark.parametrize("name", ["googlenet", "", "Densenet"])
+@pytest.mark.parametrize("name", ["inception", "", "Densenet"])
 def test_no_such_network(name):
-    with pytest.raises(ValueError, match=f"name must be one of densenet, densenet-no-deer; got '{name}'"):
+    known = "densenet, densenet-no-deer, googlenet, googlenet-bvlc, srnet"
+    with pytest.raises(ValueError, match=f"name must be one of {known}; got '{name}'"):
         load(name)
 
 
@@ -206,6 +251,108 @@ def test_weights_with_an_unknown_pool(variables, tmp_path):
     write_weights(path, variables, {"pool": "median"})
     with pytest.raises(ValueError, match="pool must be one of max, average; got 'median'"):
         load(weights=path)
+
+
+# The other networks.
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("JIFV_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def zeros(module, channels):
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 32, 32, channels)))
+    return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), shapes)
+
+
+@pytest.fixture(scope="module")
+def other_weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other")
+    modules = {
+        "googlenet": (GoogLeNet("torchvision"), 3),
+        "googlenet-bvlc": (GoogLeNet("bvlc"), 3),
+        "srnet": (SRNet(), 5),
+    }
+    for name, (module, channels) in modules.items():
+        write_weights(folder / f"{name}.safetensors", zeros(module, channels), {})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "input_shape", "output_shape"),
+    [
+        ("googlenet", "inception4c", (224, 224, 3), (14, 14, 512)),
+        ("googlenet-bvlc", "inception4c", (224, 224, 3), (14, 14, 512)),
+        ("googlenet-bvlc", None, (224, 224, 3), (1000,)),
+        ("srnet", "block8", (32, 32, 5), (32, 32, 64)),
+        ("srnet", None, (32, 32, 5), (128, 128, 6)),
+    ],
+)
+def test_shapes_of_the_other_networks(other_weights, name, layer, input_shape, output_shape):
+    network = load(name, layer=layer, weights=other_weights / f"{name}.safetensors")
+    assert (network.input_shape, network.output_shape) == (input_shape, output_shape)
+    assert network.layer == (layer or network.layers[-1])
+    output = (name, layer) == ("srnet", None)
+    assert network.feature_names == (OUTPUT_CHANNELS if output else tuple(map(str, range(output_shape[-1]))))
+
+
+def test_srnets_apply_is_the_module(other_weights):
+    network = load("srnet", layer="block1", weights=other_weights / "srnet.safetensors", input_size=(4, 6))
+    x = draw((4, 6, 5))
+    expected = SRNet().apply(zeros(SRNet(), 5), x[None], layer="block1")[0]
+    np.testing.assert_allclose(network.apply(x), expected, rtol=1e-5)
+    with pytest.raises(TypeError, match=r"x must hold floats, mask in \[-1, 1\], normal and depth, for srnet"):
+        network.apply(x.astype(np.uint8))
+
+
+def test_googlenet_has_a_smallest_size(other_weights):
+    with pytest.raises(ValueError, match="input_size must be at least 32 for googlenet; got 31"):
+        load("googlenet", weights=other_weights / "googlenet.safetensors", input_size=31)
+
+
+def test_weights_of_the_other_version(other_weights, tmp_path):
+    with pytest.raises(ValueError, match=r"bvlc\.safetensors are not those of a GoogLeNet \(torchvision\): "):
+        load("googlenet", weights=other_weights / "googlenet-bvlc.safetensors")
+    np.savez(tmp_path / "bvlc.npz", **googlenet_tensors.npz_names(googlenet_tensors.caffe()[0]))
+    with pytest.raises(ValueError, match=r"bvlc\.npz are those of googlenet-bvlc; load them by that name, not goog"):
+        load("googlenet", weights=tmp_path / "bvlc.npz")
+
+
+def test_googlenet_is_loaded_from_the_cache(other_weights, cache):
+    with pytest.raises(FileNotFoundError, match="no weights of googlenet here: run `jifv models fetch googlenet`, or "):
+        load("googlenet")
+    with pytest.raises(FileNotFoundError, match="run `jifv models convert googlenet-bvlc --from FILE`") as caught:
+        load("googlenet-bvlc")
+    assert "is there" not in str(caught.value)
+    cache.mkdir()
+    shutil.copy(other_weights / "googlenet-bvlc.safetensors", cache)
+    with pytest.raises(FileNotFoundError, match=r"convert googlenet --from \S*`; googlenet-bvlc is there$"):
+        load("googlenet")
+    assert load("googlenet-bvlc", layer="conv1").card == ""
+    (cache / "googlenet-bvlc.md").write_text("# The card", encoding="utf-8")
+    assert load("googlenet-bvlc", layer="conv1").card == "# The card"
+
+
+def test_available_and_listings(cache):
+    assert "googlenet" not in available()
+    listed = {listing.name: listing for listing in listings()}
+    assert list(listed) == ["densenet", "densenet-no-deer", "googlenet", "googlenet-bvlc", "srnet"]
+    for name, listing in listed.items():
+        assert (listing.path is None) == (name not in available()) == bool(listing.missing)
+    assert "fetch googlenet" in listed["googlenet"].missing
+    assert listed["googlenet"].accuracy.startswith("69.8% top-1, 89.5% top-5")
+    assert listed["googlenet-bvlc"].licence.startswith("unrestricted use (BVLC)")
+    assert listed["densenet"].licence.startswith("Apache-2.0")
+    assert re.match(r"\d\d\.\d%", listed["densenet"].accuracy)
+    assert listed["densenet"].source == "this project"
+    cache.mkdir()
+    (cache / "googlenet.safetensors").write_bytes(b"")
+    (cache / "googlenet.md").write_text("- Accuracy: **1%**\n- Licence: mine\n- Source: here", encoding="utf-8")
+    (listing,) = (listing for listing in listings() if listing.name == "googlenet")
+    assert listing[1:] == (cache / "googlenet.safetensors", "", "here", "mine", "1%")
+    assert "googlenet" in available()
 
 
 # The file of weights.
@@ -271,8 +418,11 @@ def test_npz_with_torch_names(tmp_path):
 
 def test_npz_of_another_network(tmp_path):
     np.savez(tmp_path / "other.npz", **{"layer1.weight": np.zeros(3)})
-    with pytest.raises(ValueError, match="state has missing tensors"):
+    with pytest.raises(ValueError, match=r"other\.npz holds no network known here"):
         load(weights=tmp_path / "other.npz")
+    np.savez(tmp_path / "part.npz", **{"block1.layer.0.bn1.weight": np.zeros(24)})
+    with pytest.raises(ValueError, match="state has missing tensors"):
+        load(weights=tmp_path / "part.npz")
 
 
 @pytest.fixture(scope="module")

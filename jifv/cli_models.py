@@ -1,0 +1,86 @@
+"""Command line: `jifv models list`, `show`, `fetch` and `convert`."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from jifv import models
+
+app = typer.Typer(help="The networks: which are there, and how the others get there.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the networks: where the weights are, and what is known of them."""
+    console = Console(soft_wrap=True)
+    table = Table("name", "MB", "source", "licence", "accuracy")
+    table.columns[0].no_wrap = True
+    for listing in models.listings():
+        size = f"{listing.path.stat().st_size / 1e6:.1f}" if listing.path else "not here"
+        facts = (listing.source, listing.licence, listing.accuracy)
+        table.add_row(listing.name, size, *map(_first_words, facts))
+    Console().print(table)
+    for listing in models.listings():
+        console.print(f"{listing.name}: {listing.path or listing.missing}", highlight=False, markup=False)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Name in `jifv models list`.")]) -> None:
+    """Show a network's model card and the names of its layers."""
+    with _errors():
+        network = models.load(name)
+        console = Console()
+        console.print(Markdown(network.card))
+        console.print(f"\nLayers: {', '.join(network.layers)}", highlight=False)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="googlenet: torchvision's weights, 50 MB.")],
+    url: Annotated[str | None, typer.Option(help="Another place that has the same file.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Download a network's public weights, check them, and convert them to the cache folder (JIFV_CACHE)."""
+    with _errors():
+        _say(name, models.fetch(name, url=url, progress=not quiet))
+
+
+@app.command()
+def convert(
+    name: Annotated[str, typer.Argument(help="googlenet (either version), googlenet-bvlc or densenet.")],
+    source: Annotated[Path, typer.Option("--from", help="The file: .pth of torchvision, .caffemodel, .onnx or .npz.")],
+    to: Annotated[Path | None, typer.Option(help="File to write, .safetensors (in the cache folder).")] = None,
+) -> None:
+    """Convert a file of weights; format and version are recognised. Nothing in the file is run."""
+    with _errors():
+        converted = models.convert(source)
+        if converted.name not in (name, f"{name}-bvlc"):
+            raise ValueError(f"{source} holds {converted.name}, not {name}")
+        if converted.name == "densenet" and to is None:
+            raise ValueError("--to FILE is needed: jifv has a densenet; load the other one with weights=FILE")
+        _say(converted.name, models.store(converted, to))
+
+
+def _first_words(fact: str) -> str:
+    return re.split(r"[,;] |[,;.]$| of ", fact)[0]
+
+
+def _say(name: str, path: Path) -> None:
+    Console(soft_wrap=True).print(f"{name}: {path}", highlight=False)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What the user can do something about is told without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        Console(stderr=True, soft_wrap=True).print(f"jifv: {error}", style="red", highlight=False, markup=False)
+        raise typer.Exit(1) from error

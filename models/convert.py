@@ -1,0 +1,261 @@
+"""Other people's files of weights as variables of the networks here; which file it is, its names of tensors tell.
+
+`weight_files.read` gives the tensors under the file's own names; `googlenet_from_torchvision`, `googlenet_from_caffe`,
+`googlenet_from_npz` and `densenet.from_torch` make variables of them; `convert` does both.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from . import densenet, googlenet
+from .weight_files import read
+
+Tensors = dict[str, np.ndarray]
+
+
+class Converted(NamedTuple):
+    """A network from somebody else's file.
+
+    Attributes:
+        name: ``"googlenet"`` (torchvision's), ``"googlenet-bvlc"`` or ``"densenet"``.
+        variables: For ``apply`` of the module, float32.
+        metadata: The file's name (``file``) and ``sha256``, the ``version`` of the network, ``licence``, for a
+            DenseNet its ``pool``.
+    """
+
+    name: str
+    variables: dict
+    metadata: dict[str, str]
+
+
+def convert(path: str | Path) -> Converted:
+    """Reads a file of weights of any format and network known here.
+
+    Formats: torch.save (``.pth``, ``.pth.tar``; read without PyTorch, and nothing in it is run), ONNX, Caffe's
+    ``.caffemodel``, and ``.npz`` with a layer's kernels (HWIO) or with PyTorch's names. Networks: GoogLeNet in both
+    versions, and DenseNet-BC(100, 12) with ten classes, which is taken to pool by averaging unless it says otherwise in
+    an entry ``pool``. A scope in front of all names is dropped.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the format or the network is not recognised, the file is damaged, or a tensor is missing, left
+            over, misshapen or not finite; the message names it.
+        ImportError: If the file needs the package onnx, which is not installed.
+    """
+    path = Path(path)
+    tensors = read(path)
+    recognised = ((source, name) for source in _SOURCES for name in tensors if name.endswith(source.anchor))
+    source, name = next(recognised, (None, ""))
+    if source is None:
+        raise ValueError(
+            f"{path} holds no network known here (GoogLeNet of torchvision or BVLC, DenseNet-BC): its {len(tensors)} "
+            f"tensors have other names, such as {', '.join(sorted(tensors)[:3])}"
+        )
+    scope = name.removesuffix(source.anchor)
+    tensors = {name.removeprefix(scope): tensor for name, tensor in tensors.items()}
+    metadata = dict(source.metadata)
+    if "pool" in metadata:
+        metadata["pool"] = str(tensors.pop("pool", metadata["pool"]))
+    variables = source.build(tensors)
+    for name, leaf in flatten_dict(variables, sep="/").items():
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError(f"{path} has numbers that are not finite: {name}")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Converted(source.network, variables, {**metadata, "file": path.name, "sha256": digest})
+
+
+# From tensors to variables.
+
+
+def googlenet_from_torchvision(tensors: Tensors) -> dict:
+    """GoogLeNet, version ``"torchvision"``, from torchvision's state.
+
+    Args:
+        tensors: Names such as ``inception4c.branch2.1.bn.running_mean``, kernels OIHW. The auxiliary heads ``aux1`` and
+            ``aux2`` are ignored.
+
+    Raises:
+        ValueError: If a tensor is missing, left over or misshapen; the message names it.
+    """
+    return _fill("torchvision", tensors, _torchvision_name, _OIHW, ignored=("aux1.", "aux2."))
+
+
+def googlenet_from_caffe(tensors: Tensors) -> dict:
+    """GoogLeNet, version ``"bvlc"``, from the tensors of Caffe's or ONNX's file.
+
+    Args:
+        tensors: Names such as ``inception_4c/3x3_reduce_w_0`` (kernel, OIHW) and ``…_b_0`` (bias). The auxiliary heads
+            ``loss1`` and ``loss2`` are ignored.
+
+    Raises:
+        ValueError: If a tensor is missing, left over or misshapen; the message names it.
+    """
+    return _fill("bvlc", tensors, _caffe_name, _OIHW, ignored=("loss1/", "loss2/"))
+
+
+def googlenet_from_npz(tensors: Tensors) -> dict:
+    """GoogLeNet, version ``"bvlc"``, from kernels by the layer, as JavaScript's ports of Caffe have them.
+
+    Args:
+        tensors: Names such as ``inception_4c.3x3_reduce.kernel`` (HWIO) and ``….bias``. The auxiliary heads ``loss1``
+            and ``loss2`` are ignored.
+
+    Raises:
+        ValueError: If a tensor is missing, left over or misshapen; the message names it.
+    """
+    return _fill("bvlc", tensors, _npz_name, {}, ignored=("loss1.", "loss2."))
+
+
+_OIHW = {4: (2, 3, 1, 0), 2: (1, 0)}
+"""Axes of PyTorch's and Caffe's kernels in Flax's order, by their number: OIHW → HWIO, and those of the classifier."""
+
+
+def _fill(
+    version: Literal["bvlc", "torchvision"],
+    tensors: Tensors,
+    name_of: Callable[[str], str],
+    layout: Mapping[int, tuple[int, ...]],
+    ignored: tuple[str, ...],
+) -> dict:
+    shapes = googlenet.variable_shapes(version)
+    sources = {name: name_of(name) for name in shapes}
+    left_over = {name for name in tensors if not name.startswith(ignored) and not name.endswith("num_batches_tracked")}
+    if missing := set(sources.values()) - tensors.keys():
+        raise ValueError(f"GoogLeNet ({version}) has missing tensors: {_some(missing)}")
+    if left_over := left_over - set(sources.values()):
+        raise ValueError(f"GoogLeNet ({version}) has unknown tensors: {_some(left_over)}")
+    arrays = {}
+    for name, shape in shapes.items():
+        value = np.asarray(tensors[sources[name]], np.float32)
+        axes = layout.get(len(shape), range(len(shape)))
+        expected = tuple(shape[axis] for axis in np.argsort(axes))
+        if value.shape != expected:
+            raise ValueError(f"GoogLeNet ({version}) has {sources[name]} of shape {value.shape}; expected {expected}")
+        arrays[name] = np.ascontiguousarray(value.transpose(axes))
+    return unflatten_dict(arrays, sep="/")
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)[:5]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+_TORCHVISION_BRANCHES = {
+    "1x1": "branch1",
+    "3x3_reduce": "branch2.0",
+    "3x3": "branch2.1",
+    "5x5_reduce": "branch3.0",
+    "5x5": "branch3.1",
+    "pool_proj": "branch4.1",
+}
+_TORCHVISION_LEAVES = {
+    "norm/scale": "bn.weight",
+    "norm/bias": "bn.bias",
+    "norm/mean": "bn.running_mean",
+    "norm/var": "bn.running_var",
+    "kernel": "conv.weight",
+}
+
+
+def _torchvision_name(name: str) -> str:
+    """``batch_stats/inception4c/3x3/norm/mean`` → ``inception4c.branch2.1.bn.running_mean``."""
+    module, *rest = name.split("/")[1:]
+    if module == "classifier":
+        return {"kernel": "fc.weight", "bias": "fc.bias"}[rest[0]]
+    if module.startswith("inception"):
+        module = f"{module}.{_TORCHVISION_BRANCHES[rest.pop(0)]}"
+    return f"{module}.{_TORCHVISION_LEAVES['/'.join(rest)]}"
+
+
+_BVLC_MODULES = {
+    "conv1": "conv1/7x7_s2",
+    "conv2": "conv2/3x3_reduce",
+    "conv3": "conv2/3x3",
+    "classifier": "loss3/classifier",
+}
+
+
+def _bvlc_name(name: str) -> tuple[str, str]:
+    """``params/inception4c/3x3/kernel`` → ``("inception_4c/3x3", "kernel")``."""
+    module, leaf = name.removeprefix("params/").rsplit("/", 1)
+    return _BVLC_MODULES.get(module, module.replace("inception", "inception_")), leaf
+
+
+def _caffe_name(name: str) -> str:
+    module, leaf = _bvlc_name(name)
+    return f"{module}_{leaf[0].replace('k', 'w')}_0"
+
+
+def _npz_name(name: str) -> str:
+    module, leaf = _bvlc_name(name)
+    return f"{module.replace('/', '.')}.{leaf}"
+
+
+class _Source(NamedTuple):
+    """A network in one way of naming: the tensor that tells it, and what to do with it."""
+
+    network: str
+    anchor: str
+    build: Callable[[Tensors], dict]
+    metadata: dict[str, str]
+
+
+_TORCHVISION = {"version": "torchvision", "licence": "BSD-3-Clause (torchvision)"}
+_BVLC = {"version": "bvlc", "licence": "unrestricted use (BVLC)"}
+_SOURCES = (
+    _Source("googlenet", "inception3a.branch1.conv.weight", googlenet_from_torchvision, _TORCHVISION),
+    _Source("googlenet-bvlc", "conv1/7x7_s2_w_0", googlenet_from_caffe, _BVLC),
+    _Source("googlenet-bvlc", "conv1.7x7_s2.kernel", googlenet_from_npz, _BVLC),
+    _Source("densenet", "block1.layer.0.bn1.weight", densenet.from_torch, {"pool": "average"}),
+)
+
+
+# Model cards.
+
+
+CARDS = {
+    "googlenet": """# GoogLeNet, torchvision's version, ImageNet
+
+Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842) with batch normalization and a 3×3 convolution in the branch that
+is called 5×5. Input: RGB in [0, 1], 224×224 or another size; the network does its own preprocessing.
+
+- Accuracy: **69.8%** top-1, 89.5% top-5, ImageNet's validation images, centre crop; torchvision's numbers.
+- Data: ImageNet (ILSVRC 2012), 1,000 classes.
+- Source: torchvision, googlenet-1378be20.pth
+- Licence: BSD-3-Clause (torchvision), which leaves to the user what terms the training data imply.
+""",
+    "googlenet-bvlc": """# GoogLeNet, BVLC's version, ImageNet
+
+Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842), trained by Sergio Guadarrama with Caffe: local response
+normalization, biases, 5×5 convolutions. Input: RGB in [0, 1], 224×224 or another size; the network does its own
+preprocessing.
+
+- Accuracy: **68.7%** top-1, 88.9% top-5, ImageNet's validation images, centre crop; BVLC's numbers.
+- Data: ImageNet (ILSVRC 2012), 1,000 classes.
+- Source: BVLC, bvlc_googlenet.caffemodel, and its copies in ONNX and npz
+- Licence: unrestricted use (BVLC); a copy may add terms of its own.
+""",
+    "densenet": """# DenseNet-BC(100, 12), CIFAR-10
+
+Huang et al. 2017 (https://arxiv.org/abs/1608.06993). Input: RGB in [0, 1], 32×32; the network standardizes it itself.
+
+- Accuracy: not known here.
+- Data: CIFAR-10, 10 classes.
+- Source: somebody else's checkpoint
+- Licence: that of the file.
+""",
+}
+"""What is known of each network that is converted and not trained here, whatever the file."""
+
+
+def card(converted: Converted) -> str:
+    """The model card (Markdown) of a converted network."""
+    metadata = converted.metadata
+    origin = f", from {metadata['url']}" if "url" in metadata else ""
+    return f"{CARDS[converted.name]}- Converted from {metadata['file']}{origin}, sha256 {metadata['sha256']}.\n"

@@ -1,0 +1,112 @@
+"""Downloads: a file of public weights, checked by its hash, converted, and kept in the cache folder."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import pooch
+import requests
+
+from jifv._progress import bar
+
+from . import cache
+from .convert import convert
+
+_MEBIBYTE = 2**20
+
+
+class _Download(NamedTuple):
+    """A public file and how its sha256 begins, which is all that its publisher says of it."""
+
+    url: str
+    sha256: str
+
+
+_DOWNLOADS = {
+    "googlenet": _Download("https://download.pytorch.org/models/googlenet-1378be20.pth", "1378be20"),
+}
+
+
+def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
+    """Downloads a network's public weights and converts them to the cache folder.
+
+    A download that breaks off is continued by the next call. torchvision publishes the first eight digits of the
+    file's sha256, in its name; they are checked before anything is read, and the whole hash goes into the metadata.
+
+    Args:
+        name: ``"googlenet"``.
+        url: Another place that has the same file.
+        progress: Show a bar.
+
+    Returns:
+        The converted file, which ``load(name)`` finds. The downloaded one is removed.
+
+    Raises:
+        ValueError: If the name is not known, or the file is not the one expected.
+        OSError: If the file cannot be downloaded; the message says what to do by hand.
+    """
+    if name not in _DOWNLOADS:
+        raise ValueError(f"name must be one of {', '.join(_DOWNLOADS)}; got {name!r}")
+    published = _DOWNLOADS[name]
+    file = published.url.rpartition("/")[2]
+    folder = cache.folder() / "downloads"
+    partial = folder / f"{file}.part"
+    url = url or published.url
+
+    def download(url: str, output_file: str, _) -> None:
+        _resume(url, partial, progress)
+        partial.replace(output_file)
+
+    pooch.get_logger().setLevel("WARNING")  # or it advises to pass the whole hash, which nobody publishes
+    try:
+        # pooch's type of a downloader has other names for its arguments than pooch passes.
+        path = Path(pooch.retrieve(url, None, fname=file, path=folder, downloader=download))  # pyright: ignore[reportArgumentType]
+    except OSError as error:
+        kept = "; what came is kept, call again for the rest" if partial.is_file() else ""
+        raise OSError(
+            f"cannot download {url}: {error}{kept}. By hand: download {published.url} and run "
+            f"`jifv models convert {name} --from {file}`, which writes {cache.cached(name)}"
+        ) from error
+    try:
+        _check(path, url, published.sha256)
+        converted = convert(path)
+    finally:
+        path.unlink()
+    return cache.store(converted._replace(metadata={**converted.metadata, "url": url}))
+
+
+def _resume(url: str, partial: Path, progress: bool) -> None:
+    """Downloads what is missing of a file.
+
+    No ``If-Range``: the file's hash is checked in the end, and says more than a server's word on whether it changed.
+    """
+    start = partial.stat().st_size if partial.is_file() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(url, headers=headers, stream=True, timeout=30) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # there is no more
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            start = 0
+        missing = response.headers.get("Content-Length")
+        size = start + int(missing) if missing else None
+        with (
+            partial.open("ab" if start else "wb") as file,
+            bar(f"{partial.stem}, MiB", -(-(size or 0) // _MEBIBYTE), progress) as advance,
+        ):
+            advance(start // _MEBIBYTE)
+            for chunk in response.iter_content(_MEBIBYTE):
+                file.write(chunk)
+                advance(1)
+    if size is not None and partial.stat().st_size < size:
+        raise OSError(f"the connection was closed after {partial.stat().st_size} of {size} bytes")
+
+
+def _check(path: Path, url: str, expected: str) -> None:
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected):
+        page = ", and it is a web page" if head.startswith((b"<!doctype html", b"<html")) else ""
+        raise ValueError(f"{url} has another file: its sha256 is {found}; expected {expected}…{page}. It was removed")

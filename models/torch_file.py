@@ -1,0 +1,171 @@
+"""Tensors from a file of ``torch.save``, without PyTorch and without running what the file asks for.
+
+Such a file is a pickle that refers to blocks of numbers beside it. The unpickler here knows ordered dictionaries,
+tensors, parameters and storages of numbers, and refuses everything else by its name. It returns descriptions of
+tensors; only then are the numbers read, within the bounds of their blocks.
+"""
+
+import collections
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+"""How a file begins that PyTorch before 1.6 wrote: torch's magic number, pickled."""
+
+_DTYPES = {
+    "torch.DoubleStorage": "f8",
+    "torch.FloatStorage": "f4",
+    "torch.HalfStorage": "f2",
+    "torch.LongStorage": "i8",
+    "torch.IntStorage": "i4",
+    "torch.ShortStorage": "i2",
+    "torch.CharStorage": "i1",
+    "torch.ByteStorage": "u1",
+    "torch.BoolStorage": "?",
+}
+
+
+class _Storage(NamedTuple):
+    """A block of numbers: its key in the file and its size."""
+
+    key: str
+    dtype: str
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return self.count * np.dtype(self.dtype).itemsize
+
+
+class _Tensor(NamedTuple):
+    """Part of a storage: offset, shape and strides in elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickles containers, numbers, strings and tensors, nothing else.
+
+    What ``find_class`` returns a pickle may call and may try to set attributes of: bound methods and types in C have
+    none to set.
+    """
+
+    def __init__(self, file: io.BufferedIOBase):
+        super().__init__(file, encoding="utf-8")
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            "collections.OrderedDict": collections.OrderedDict,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_parameter": self._parameter,
+            **_DTYPES,
+        }
+        if f"{module}.{name}" not in known:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which weights do not need")
+        return known[f"{module}.{name}"]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, _, count, *view = pid
+        if kind != "storage" or dtype not in _DTYPES.values() or any(view) or not 0 <= count < 2**40:
+            raise pickle.UnpicklingError(f"it refers to {pid!r}, which is no storage")
+        return self.storages.setdefault(key, _Storage(str(key), dtype, int(count)))
+
+    def _tensor(self, storage, offset, shape, strides, requires_grad=False, hooks=(), metadata=None) -> _Tensor:
+        return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+    def _parameter(self, tensor, requires_grad=False, hooks=()) -> _Tensor:
+        return tensor
+
+
+def read_torch(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the state of a network from a file of ``torch.save``, zip or legacy.
+
+    Args:
+        path: A file with a state, name → tensor, or with a dictionary that has one in its entry ``state_dict``.
+
+    Returns:
+        Name → array, with torch's layouts (OIHW). Entries that are no tensors are left out.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or no file of ``torch.save``, or asks for anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        with path.open("rb") as file:
+            state, read = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+            if not isinstance(state, dict):
+                raise ValueError(f"it holds a {type(state).__name__}; expected a dictionary of tensors")
+            state = state.get("state_dict", state)
+            tensors = {name: value for name, value in state.items() if isinstance(value, _Tensor)}
+            return {name: _array(tensor, read(tensor.storage)) for name, tensor in tensors.items()}
+    except Exception as error:  # whatever a damaged or hostile pickle runs into
+        raise ValueError(f"{path} cannot be read as a file of torch.save: {error}") from error
+
+
+def _read_zip(file: io.BufferedReader) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+    archive = zipfile.ZipFile(file)
+    (index,) = (name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
+    folder = index.removesuffix("data.pkl")
+    if f"{folder}byteorder" in archive.namelist():
+        _check_byte_order(archive.read(f"{folder}byteorder") == b"little")
+    state = _Unpickler(io.BytesIO(archive.read(index))).load()
+
+    def read(storage: _Storage) -> np.ndarray:
+        info = archive.getinfo(f"{folder}data/{storage.key}")
+        if info.file_size != storage.size:
+            raise ValueError(f"storage {storage.key} has {info.file_size} bytes; expected {storage.size}")
+        return np.frombuffer(archive.read(info), f"<{storage.dtype}")
+
+    return state, read
+
+
+def _read_legacy(file: io.BufferedReader) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
+    file.seek(0)
+    if file.read(len(LEGACY_MAGIC)) != LEGACY_MAGIC:
+        raise ValueError("neither a zip archive nor a file with torch's magic number")
+    _Unpickler(file).load()  # the version of the protocol
+    _check_byte_order(_Unpickler(file).load()["little_endian"])
+    unpickler = _Unpickler(file)
+    state = unpickler.load()
+    blocks = {}
+    for key in _Unpickler(file).load():
+        storage = unpickler.storages[key]
+        count = np.frombuffer(file.read(8), "<i8").item()
+        if count != storage.count:
+            raise ValueError(f"storage {key} has {count} numbers; expected {storage.count}")
+        block = file.read(storage.size)
+        if len(block) != storage.size:
+            raise ValueError(f"it ends within storage {key}")
+        blocks[storage.key] = np.frombuffer(block, f"<{storage.dtype}")
+    return state, lambda storage: blocks[storage.key]
+
+
+def _check_byte_order(little: bool) -> None:
+    if not little:
+        raise ValueError("it was written on a big-endian machine")
+
+
+def _array(tensor: _Tensor, block: np.ndarray) -> np.ndarray:
+    sizes = (tensor.offset, *tensor.shape, *tensor.strides)
+    last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
+    # Strides beyond the block would read the process's memory.
+    if not all(type(n) is int and n >= 0 for n in sizes) or (0 not in tensor.shape and last >= block.size):
+        raise ValueError(f"a tensor of shape {tensor.shape} reaches beyond its storage {tensor.storage.key}")
+    if 0 in tensor.shape:
+        return np.zeros(tensor.shape, block.dtype)
+    strides = tuple(stride * block.itemsize for stride in tensor.strides)
+    return np.lib.stride_tricks.as_strided(block[tensor.offset :], tensor.shape, strides, writeable=False)

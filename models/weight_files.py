@@ -1,0 +1,171 @@
+"""Readers of weight files: each gives the tensors under the names and in the layouts that the file has.
+
+Nothing in a file is ever run. What a file is its first bytes tell, except for the two that are bare protocol buffers,
+``.onnx`` and ``.caffemodel``, which go by their ending; they need the package onnx (``pip install "jifv[convert]"``).
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .torch_file import LEGACY_MAGIC, read_torch
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads a file of torch.save, ONNX, Caffe or NumPy (``.npz``).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is none of them, or damaged.
+        ImportError: If the file needs the package onnx, which is not installed.
+    """
+    path = _existing(path)
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith(LEGACY_MAGIC):
+        return read_torch(path)
+    if head.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is damaged: a zip archive without its end")
+        with zipfile.ZipFile(path) as archive:
+            arrays = any(name.endswith(".npy") for name in archive.namelist())
+        return read_npz(path) if arrays else read_torch(path)
+    if path.suffix == ".onnx":
+        return read_onnx(path)
+    if path.suffix == ".caffemodel":
+        return read_caffe(path)
+    raise ValueError(
+        f"{path} has no format that is known here (torch.save, .onnx, .caffemodel, .npz): it begins with {head!r}"
+    )
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of an ``.npz``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, no ``.npz``, or holds Python objects.
+    """
+    path = _existing(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as an .npz: {error}") from error
+
+
+def read_onnx(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the initializers of an ONNX graph that hold floats.
+
+    Others are sizes for a reshape and the like.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, no ONNX, or keeps its tensors in another file.
+        ImportError: If the package onnx is not installed.
+    """
+    path = _existing(path)
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise _no_onnx(path) from error
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    try:
+        model = onnx.load(path, load_external_data=False)
+        tensors = [tensor for tensor in model.graph.initializer if tensor.data_type in floats]
+        if elsewhere := [tensor.name for tensor in tensors if tensor.data_location == tensor.EXTERNAL]:
+            raise ValueError(f"it keeps {len(elsewhere)} tensors in another file, such as {elsewhere[0]}")
+        return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in tensors}
+    except (DecodeError, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as ONNX: {error}") from error
+
+
+def read_caffe(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the first two blobs, kernel and bias, of each layer of a ``.caffemodel``.
+
+    Returns:
+        ``conv1/7x7_s2_w_0`` (OIHW) and ``conv1/7x7_s2_b_0`` for the layer ``conv1/7x7_s2``, as Caffe2 and ONNX call
+        them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or no ``.caffemodel``.
+        ImportError: If the package onnx (which brings protobuf) is not installed.
+    """
+    path = _existing(path)
+    try:
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise _no_onnx(path) from error
+    tensors = {}
+    try:
+        net = caffe_message().FromString(path.read_bytes())
+        for layer in (*net.layer, *net.layers):
+            for letter, blob in zip("wb", layer.blobs, strict=False):
+                tensors[f"{layer.name}_{letter}_0"] = _blob(blob)
+    except (DecodeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a .caffemodel: {error}") from error
+    return tensors
+
+
+def _blob(blob: Any) -> np.ndarray:
+    data = np.asarray(blob.data or blob.double_data, np.float32)
+    if blob.HasField("shape"):
+        return data.reshape(tuple(blob.shape.dim))
+    # Before it had shapes, Caffe wrote all blobs with four sides, ones in front.
+    shape = (blob.num, blob.channels, blob.height, blob.width)
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return data.reshape(shape)
+
+
+_CAFFE = {
+    "NetParameter": {"layers": ("V1LayerParameter", 2, "repeated"), "layer": ("LayerParameter", 100, "repeated")},
+    "V1LayerParameter": {"name": ("string", 4, "optional"), "blobs": ("BlobProto", 6, "repeated")},
+    "LayerParameter": {"name": ("string", 1, "optional"), "blobs": ("BlobProto", 7, "repeated")},
+    "BlobProto": {
+        "num": ("int32", 1, "optional"),
+        "channels": ("int32", 2, "optional"),
+        "height": ("int32", 3, "optional"),
+        "width": ("int32", 4, "optional"),
+        "data": ("float", 5, "packed"),
+        "shape": ("BlobShape", 7, "optional"),
+        "double_data": ("double", 8, "packed"),
+    },
+    "BlobShape": {"dim": ("int64", 1, "packed")},
+}
+"""The fields of ``caffe.proto`` that hold weights: type, number and label."""
+
+
+def caffe_message() -> type:
+    """The class of Caffe's message ``NetParameter``, reduced to names of layers and their weights."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="weights.proto", package="caffe", syntax="proto2")
+    for message, fields in _CAFFE.items():
+        described = file.message_type.add(name=message)
+        for name, (kind, number, label) in fields.items():
+            field = described.field.add(name=name, number=number)
+            field.label = field.LABEL_OPTIONAL if label == "optional" else field.LABEL_REPEATED
+            field.options.packed = label == "packed"
+            if kind in _CAFFE:
+                field.type, field.type_name = field.TYPE_MESSAGE, f".caffe.{kind}"
+            else:
+                field.type = field.Type.Value(f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()  # its own, not the process's: somebody else may have a package caffe there
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    return path
+
+
+def _no_onnx(path: Path) -> ImportError:
+    return ImportError(f'{path.suffix} files need the package onnx: python -m pip install "jifv[convert]"')
