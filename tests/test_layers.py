@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from jax import lax
 from scipy.signal import correlate
 
-from jifv.models.layers import Conv, Norm, average_pool, convolve, max_pool, moments
+from jifv.models.layers import (
+    Conv,
+    Norm,
+    average_pool,
+    convolve,
+    local_response_norm,
+    max_pool,
+    max_pool_ceil,
+    moments,
+    strided_convolve,
+)
 
 
 def draw(shape, dtype=np.float32, seed=0):
@@ -133,15 +143,72 @@ def test_even_windows_are_refused(window):
         convolve(jnp.zeros((1, 4, 4, 2)), jnp.zeros((*window, 2, 2)))
 
 
-@pytest.mark.parametrize("window", [1, 3])
-def test_conv_is_the_convolution_with_its_kernel(window):
+def automatic_at_stride(x, kernel, stride):
+    half = kernel.shape[0] // 2
+    padding = ((half, half),) * 2
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=layout)
+
+
+@given(
+    batch=st.integers(1, 2),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    window=st.sampled_from([1, 3, 5, 7]),
+    stride=st.integers(1, 4),
+)
+@settings(max_examples=10)
+def test_strided_gradient_is_the_automatic_one(batch, size, window, stride):
+    """Where the window is larger than the image, and where windows leave entries out, too."""
+    with jax.enable_x64(True):
+        x, kernel = draw((batch, *size, 2), np.float64), draw((window, window, 2, 3), np.float64, seed=1)
+        ours, theirs = (
+            jax.jit(partial(value_and_gradients, lambda x, kernel, f=function: f(x, kernel, stride)))(x, kernel)
+            for function in (strided_convolve, automatic_at_stride)
+        )
+        assert_close(ours, theirs, 1e-12)
+
+
+def test_strided_convolution_against_torch():
+    """The stem of GoogLeNet on an odd size, eagerly and under vmap."""
+    torch = pytest.importorskip("torch")
+    x, kernel = draw((3, 9, 12, 3)), draw((7, 7, 3, 4), seed=1)
+    images, weights = (torch.tensor(np.asarray(array)) for array in (x, kernel))
+    out = torch.nn.functional.conv2d(images.permute(0, 3, 1, 2), weights.permute(3, 2, 0, 1), stride=2, padding=3)
+    expected = out.permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(strided_convolve(x, kernel, 2), expected, atol=1e-4)
+    single = jax.vmap(lambda image: strided_convolve(image[None], kernel, 2)[0])
+    np.testing.assert_allclose(single(x), expected, atol=1e-4)
+
+
+def test_strided_gradient_dilates_nothing():
+    def dilations(function):
+        def total(x):
+            return jnp.sum(jnp.sin(function(x, jnp.ones((7, 7, 2, 3)), 2)))
+
+        return re.findall(r"lhs_dilate = \[(.*?)\]", jax.jit(jax.grad(total)).lower(jnp.zeros((1, 8, 8, 2))).as_text())
+
+    assert dilations(automatic_at_stride)[-1] == "2, 2"
+    assert "2, 2" not in dilations(strided_convolve)
+
+
+def test_even_windows_are_refused_at_a_stride():
+    with pytest.raises(ValueError, match="kernel must have odd sides"):
+        strided_convolve(jnp.zeros((1, 4, 4, 2)), jnp.zeros((2, 2, 2, 2)), 2)
+
+
+@pytest.mark.parametrize(("window", "stride", "bias"), [(1, 1, False), (3, 1, True), (3, 2, False), (1, 2, True)])
+def test_conv_is_the_convolution_with_its_kernel(window, stride, bias):
     """A window of 1 is a matrix product, which must not make a difference."""
     x = draw((2, 4, 3, 5))
-    module = Conv(6, window=window)
-    variables = module.init(jax.random.key(0), x)
-    kernel = variables["params"]["kernel"]
-    assert jax.tree.map(jnp.shape, variables) == {"params": {"kernel": (window, window, 5, 6)}}
-    np.testing.assert_allclose(module.apply(variables, x), automatic(x, kernel), atol=1e-5)
+    module = Conv(6, window=window, stride=stride, use_bias=bias)
+    params = module.init(jax.random.key(0), x)["params"]
+    assert jax.tree.map(jnp.shape, params) == {"kernel": (window, window, 5, 6)} | ({"bias": (6,)} if bias else {})
+    expected = automatic_at_stride(x, params["kernel"], stride)
+    if bias:
+        np.testing.assert_array_equal(params["bias"], 0)
+        params["bias"] = jnp.arange(6.0)
+        expected += params["bias"]
+    np.testing.assert_allclose(module.apply({"params": params}, x), expected, atol=1e-5)
 
 
 def test_initialization_keeps_the_variance_through_relu():
@@ -234,6 +301,54 @@ def test_channels_that_hardly_vary_stay_finite():
     assert np.all(np.isfinite(jax.grad(total)(x)))
 
 
+# Local response normalization.
+
+
+@given(window=st.sampled_from([1, 3, 5, 7]), channels=st.integers(1, 9), alpha=st.floats(1e-4, 3))
+@settings(max_examples=10)
+def test_response_norm_is_its_formula(window, channels, alpha):
+    """Also where the window is wider than there are channels."""
+    x = 3 * np.asarray(draw((2, 3, 2, channels)), np.float64)
+    expected = np.zeros_like(x)
+    for channel in range(channels):
+        neighbours = x[..., max(channel - window // 2, 0) : channel + window // 2 + 1]
+        expected[..., channel] = x[..., channel] / (2 + alpha / window * np.sum(neighbours**2, -1)) ** 0.75
+    ours = local_response_norm(jnp.asarray(x, np.float32), window, alpha, 2.0)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 0.5])
+def test_response_norm_and_its_gradient_against_torch(x64, alpha):
+    torch = pytest.importorskip("torch")
+    x, weight = 100 * draw((2, 3, 4, 7), np.float64), draw((2, 3, 4, 7), np.float64, seed=1)
+
+    @jax.jit
+    def ours(x):
+        out, pull = jax.vjp(partial(local_response_norm, alpha=alpha), x)
+        return out, pull(weight)[0]
+
+    image = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)).requires_grad_(True)
+    out = torch.nn.LocalResponseNorm(5, alpha=alpha, beta=0.75, k=1)(image)
+    out.backward(torch.tensor(np.asarray(weight).transpose(0, 3, 1, 2)))
+    theirs = (tensor.detach().permute(0, 2, 3, 1).numpy() for tensor in (out, image.grad))
+    for one, other in zip(ours(x), theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12 * np.abs(other).max())
+    assert np.abs(np.asarray(ours(x)[0]) / x - 1).max() > 0.01  # it does something
+
+
+def test_response_norm_in_place_and_under_vmap():
+    x = 50 * draw((3, 2, 2, 6))
+    single = jax.vmap(lambda image: local_response_norm(image[None])[0])
+    np.testing.assert_allclose(single(x), jax.jit(local_response_norm)(x), rtol=1e-6)
+    np.testing.assert_array_equal(local_response_norm(jnp.zeros((1, 1, 1, 4))), 0)
+
+
+def test_response_norm_refuses_an_even_window():
+    with pytest.raises(ValueError, match="window must be odd; got 4"):
+        local_response_norm(jnp.zeros((1, 2, 2, 4)), 4)
+
+
 # Pooling.
 
 
@@ -258,3 +373,93 @@ def test_gradient_of_pooling(pool):
     gradient = np.asarray(jax.grad(lambda x: jnp.sum(pool(x)))(x))
     np.testing.assert_array_equal(np.unique(gradient), [0, 1] if pool is max_pool else [0.25])
     assert gradient.sum() == 9
+
+
+CEIL_POOLS = [(3, 2, 0), (3, 1, 1), (2, 2, 0), (2, 2, 1), (3, 2, 1), (3, 3, 0), (5, 2, 2), (4, 3, 1), (1, 1, 0)]
+"""Window, stride and padding: those of GoogLeNet first."""
+
+
+def torch_pool(x, window, stride, padding):
+    """Value and gradient in PyTorch, with weights that differ from entry to entry."""
+    import torch
+
+    image = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)).requires_grad_(True)
+    out = torch.nn.functional.max_pool2d(image, window, stride, padding, ceil_mode=True).permute(0, 2, 3, 1)
+    weights = torch.arange(1.0, out.numel() + 1).reshape(out.shape)
+    (out * weights).sum().backward()
+    return out.detach().numpy(), image.grad.permute(0, 2, 3, 1).numpy()
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def our_pool(x, window, stride, padding):
+    out, pull = jax.vjp(lambda x: max_pool_ceil(x, window, stride, padding), x)
+    return out, pull(jnp.arange(1.0, out.size + 1).reshape(out.shape))[0]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("pool", CEIL_POOLS)
+def test_ceil_pool_against_torch(pool, ties):
+    """Even and odd sizes; among equal entries the same one gets the gradient, all of it."""
+    pytest.importorskip("torch")
+    smallest = max(pool[0] - 2 * pool[2], 1)  # below, PyTorch may have no window
+    for height, width in [(smallest, 6), (7, 8)]:
+        x = draw((2, height, width, 2))
+        x = jnp.round(x) if ties else x
+        for one, other in zip(our_pool(x, *pool), torch_pool(x, *pool), strict=True):
+            assert one.shape == other.shape
+            np.testing.assert_array_equal(one, other)
+
+
+@given(batch=st.integers(1, 2), height=st.integers(2, 9), width=st.integers(2, 9), pool=st.sampled_from(CEIL_POOLS[:3]))
+@settings(max_examples=10)
+def test_ceil_pool_is_the_maximum_of_its_windows(batch, height, width, pool):
+    window, stride, padding = pool
+    x = np.asarray(draw((batch, height, width, 2)))
+    rows, columns = (-(-(side + 2 * padding - window) // stride) + 1 for side in (height, width))
+    expected = np.zeros((batch, rows, columns, 2), np.float32)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * stride - padding, column * stride - padding
+            part = x[:, max(top, 0) : top + window, max(left, 0) : left + window]
+            expected[:, row, column] = part.max((1, 2))
+    np.testing.assert_array_equal(our_pool(jnp.asarray(x), *pool)[0], expected)
+
+
+def test_ceil_pool_under_jit_and_vmap():
+    x = draw((3, 5, 6, 2))
+    out, gradient = our_pool(x, 3, 2, 0)
+    np.testing.assert_array_equal(max_pool_ceil(x), out)
+    single = jax.vmap(lambda image: max_pool_ceil(image[None])[0])
+    np.testing.assert_array_equal(single(x), out)
+    _, pull = jax.vjp(single, x)
+    np.testing.assert_array_equal(pull(jnp.arange(1.0, out.size + 1).reshape(out.shape))[0], gradient)
+    rows = jax.vmap(jax.vjp(max_pool_ceil, x)[1])(jnp.eye(out.size).reshape(out.size, *out.shape))[0]
+    np.testing.assert_allclose(jnp.tensordot(jnp.arange(1.0, out.size + 1), rows, 1), gradient)
+
+
+@pytest.mark.parametrize("pool", CEIL_POOLS[:4])
+def test_ceil_pool_loses_no_gradient(pool):
+    """Whatever is equal: a ReLU before the pool leaves many zeros."""
+    x = jnp.maximum(draw((2, 7, 8, 3)), 0)
+    out, gradient = our_pool(x, *pool)
+    assert jnp.sum(gradient) == out.size * (out.size + 1) // 2
+
+
+def test_ceil_pool_passes_on_what_is_not_a_number():
+    x = draw((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
+    assert np.isnan(max_pool_ceil(x)).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("pool", "size", "message"),
+    [
+        ((3, 4, 0), 8, "stride must be between 1 and the window, 3; got 4"),
+        ((3, 0, 0), 8, "stride must be between 1 and the window, 3; got 0"),
+        ((3, 2, 2), 8, "padding must be between 0 and half of the window, 3; got 2"),
+        ((3, 2, -1), 8, "padding must be between 0 and half of the window, 3; got -1"),
+        ((3, 2, 0), 1, r"x must have sides of at least 2 for this window and stride; got \(1, 8\)"),
+    ],
+)
+def test_ceil_pool_refuses(pool, size, message):
+    with pytest.raises(ValueError, match=message):
+        max_pool_ceil(jnp.zeros((1, size, 8, 1)), *pool)
