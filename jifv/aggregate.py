@@ -3,36 +3,41 @@
 Every function takes one sample; use `jax.vmap` for a batch.
 """
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jifv._check import check_positive
+from jifv._check import check_nonnegative, check_positive
 
 Aggregation: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
 
 
-def max_mean(window: int = 3, stride: int = 2) -> Aggregation:
+def max_mean(window: int = 3, stride: int = 2, *, smoothing: float | int = 0.0) -> Aggregation:
     """Max-pool over positions without padding, then the mean over what is left. The default of the method.
 
     Args:
         window: Side of the square window.
         stride: Step of the window in both directions. Positions that no whole window reaches are ignored.
+        smoothing: Width s ≥ 0 of a smooth maximum s·log(mean(exp(x/s))), in units of the activations. It lies between
+            mean and maximum and is differentiable everywhere, so that a visualization can become stationary.
 
     Returns:
         The aggregation. Where the maximum is attained more than once its gradient is shared.
 
     Raises:
-        TypeError: `window` or `stride` is not an integer.
-        ValueError: `window` or `stride` is not positive; later, activations are not of shape (h, w, n) or the
-            window does not fit them.
+        TypeError: `window` or `stride` is not an integer, or `smoothing` is no number.
+        ValueError: `window` or `stride` is not positive, or `smoothing` negative or not finite; later, activations are
+            not of shape (h, w, n) or the window does not fit them.
     """
     check_positive("window", window)
     check_positive("stride", stride)
+    check_nonnegative("smoothing", smoothing)
 
     def aggregate(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:
         _check_positions(activations)
@@ -43,8 +48,13 @@ def max_mean(window: int = 3, stride: int = 2) -> Aggregation:
             # (select-and-scatter) is 5 to 25 times slower on CPUs.
             count = (activations.shape[axis] - window) // stride + 1
             last = (count - 1) * stride + 1
-            slices = (lax.slice_in_dim(activations, i, i + last, stride, axis) for i in range(window))
-            activations = reduce(jnp.maximum, slices)
+            slices = [lax.slice_in_dim(activations, i, i + last, stride, axis) for i in range(window)]
+            if smoothing:
+                # One axis after the other is the same as both at once, because the mean of means is the mean.
+                exponents = jnp.stack(slices) / smoothing
+                activations = smoothing * (jax.nn.logsumexp(exponents, axis=0) - math.log(window))
+            else:
+                activations = reduce(jnp.maximum, slices)
         return jnp.mean(activations, axis=(0, 1))
 
     return aggregate

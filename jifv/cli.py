@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jifv import cli_models, report
-from jifv.experiment import Experiment, identity, run
-from jifv.models import load
+from jifv.experiment import Experiment, identity, network_of, run
 from jifv.store import Store
 from jifv.studies import STUDIES, Preset, Study
 
@@ -38,6 +37,16 @@ def reproduce(
     power: Annotated[
         float | None, typer.Option(min=0, help="Power k of the cosine, where the experiment has only one.")
     ] = None,
+    cooldown: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Part of Adam's steps over which its rate falls to 0.")
+    ] = None,
+    smoothing: Annotated[
+        float | None, typer.Option(min=0, help="Rounds off the kinks of GoogLeNet and of the aggregation: 0.1, say.")
+    ] = None,
+    silence: Annotated[
+        float | None, typer.Option(min=0, max=0.999, help="Leave out features with so short a row in the Jacobian.")
+    ] = None,
+    input_size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input, in pixels.")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything random: the same seed, the same numbers.")] = 0,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples optimized and stored at a time, which bounds the memory.")
@@ -63,8 +72,9 @@ def reproduce(
     """
     if name not in (*STUDIES, "all"):
         raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}, all", param_hint="NAME")
-    steps = {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, "power": power}
+    steps = {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, "power": power, "cooldown": cooldown}
     other = {"network": network, "batch_size": batch_size, "reoptimize_steps": reoptimize_steps, "seed": seed}
+    other |= {"smoothing": smoothing, "silence": silence, "input_size": input_size}
     failed = False
     for each in STUDIES if name == "all" else (name,):
         study = STUDIES[each]
@@ -98,7 +108,7 @@ def _reproduce(
     folder.mkdir(parents=True, exist_ok=True)
     results, digests, seconds = [], {}, 0.0
     for cell in cells:
-        network = load(cell.network, layer=cell.layer, weights=weights)
+        network = network_of(cell, weights=weights)
         digests[cell.network] = network.digest
         path = folder / f"{cell.name}.zarr"
         if overwrite and path.exists():

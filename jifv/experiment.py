@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jifv import aggregate, evaluate, parametrize, sample
-from jifv._check import check_count, check_positive
+from jifv._check import check_count, check_nonnegative, check_positive
 from jifv._progress import bar
 from jifv.critical import CriticalSpace, critical_spaces
 from jifv.evaluate import Choice
-from jifv.invert import Inversion, invert, triangle
+from jifv.invert import Inversion, check_silence, invert, triangle
 from jifv.jacobian import linearize
 from jifv.models import Network
 from jifv.response import Response, compose
@@ -37,12 +37,14 @@ LOST = 0.9
 """A target with more than this share of its squared length off V, or on silent features, counts as lost: it is within
 18° of what nothing can recover."""
 
-AGGREGATIONS: dict[str, aggregate.Aggregation] = {
-    "max_mean": aggregate.max_mean(),
-    "mean": aggregate.mean,
-    "pick": aggregate.pick,
-    "identity": aggregate.identity,
+AGGREGATIONS: dict[str, Callable[[float], aggregate.Aggregation]] = {
+    "max_mean": lambda smoothing: aggregate.max_mean(smoothing=smoothing),
+    "mean": lambda smoothing: aggregate.mean,
+    "pick": lambda smoothing: aggregate.pick,
+    "identity": lambda smoothing: aggregate.identity,
 }
+"""Aggregations by name, for a width of smoothing."""
+
 PARAMETRIZATIONS: dict[str, Callable[[tuple[int, int, int]], parametrize.Parametrization]] = {
     "pixels": parametrize.pixels,
     "fourier": parametrize.fourier,
@@ -66,6 +68,9 @@ class Experiment:
         features: Use the first so many channels of the layer; all of them if None.
         aggregation: Name of the aggregation, one of `AGGREGATIONS`.
         parametrization: Name of the parametrization, one of `PARAMETRIZATIONS`.
+        input_size: Side of the network's input, None for its own.
+        smoothing: Rounds off the network's kinks, see `jifv.models.load`, and those of the aggregation with them.
+        silence: Features whose row in the Jacobian is as short as this count as silent, see `invert`.
         settings: Options of the visualization.
         reoptimize_steps: Steps of Adam for each of `OBJECTIVES` in re-optimization.
         jacobians: Algorithm 1 uses the Jacobians of the first so many samples; 0 leaves it out, V = Rⁿ.
@@ -82,6 +87,9 @@ class Experiment:
     features: int | None = None
     aggregation: str = "max_mean"
     parametrization: str = "pixels"
+    input_size: int | None = None
+    smoothing: float = 0.0
+    silence: float = 0.0
     settings: Settings = field(default_factory=Settings)
     reoptimize_steps: int = 500
     jacobians: int = 0
@@ -93,10 +101,12 @@ class Experiment:
         """Check what the parts do not check themselves, or only after hours."""
         for name in ("samples", "reoptimize_steps", "batch_size"):
             check_positive(name, getattr(self, name))
-        for name in ("features", "chunk"):
+        for name in ("features", "chunk", "input_size"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
         check_count("jacobians", self.jacobians)
+        check_nonnegative("smoothing", self.smoothing)
+        check_silence(self.silence)
         if self.samples < 2:
             raise ValueError(f"samples must be at least 2, to compare them with one another, got {self.samples}")
         if not 0 <= self.canonical <= self.samples:
@@ -204,7 +214,7 @@ def run(experiment: Experiment, network: Network, *, store: Store | None = None,
 
     Args:
         experiment: What to do.
-        network: The network up to the layer, see `jifv.models.load`.
+        network: The network up to the layer, see `network_of`.
         store: Where each batch goes once it is finished, and from where finished ones are taken; in memory if None.
             See `Store.open` and `identity`.
         progress: Whether to show a progress bar for every stage.
@@ -283,7 +293,7 @@ def _problem(experiment: Experiment, network: Network) -> _Problem:
     if features > network.features:
         raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
     phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape)
-    aggregation = AGGREGATIONS[experiment.aggregation]
+    aggregation = AGGREGATIONS[experiment.aggregation](network.smoothing_width)
     if experiment.features is not None:
         aggregation = aggregate.first(features, aggregation)
     objectives_key, start_key, random_key = jax.random.split(jax.random.key(experiment.seed), 3)
@@ -413,8 +423,8 @@ def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.n
 
 
 def _invert(experiment: Experiment, response, triangles, basis=None) -> Inversion:
-    power = experiment.settings.power
-    return jax.tree.map(np.asarray, invert(response, triangles, power=power, basis=basis))
+    options = {"power": experiment.settings.power, "silence": experiment.silence}
+    return jax.tree.map(np.asarray, invert(response, triangles, basis=basis, **options))
 
 
 def _padded(experiment: Experiment, *arrays):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, ScalarLike
 
-from jifv._check import check_power, concrete
+from jifv._check import check_nonnegative, check_power, concrete
 from jifv.jacobian import linearize
 from jifv.response import Response, feature_count
 from jifv.significance import gradient_product, gradient_solve
@@ -35,8 +35,8 @@ class Inversion(NamedTuple):
         gap: (σ_{q−1} − σ_q)/σ_{q−1} over the active directions, shape (*batch,), in [0, 1]: confidence that
             the objective is the only candidate. 1 if one direction is active, 0 where σ_{q−1} is itself only
             rounding error, and where v is NaN.
-        silent: features with rᵢ = 0 and a zero row in J, shape (*batch, n). This gradient says nothing about
-            them.
+        silent: features with rᵢ = 0 and a zero row in J, or one as short as `silence` says, shape (*batch, n).
+            This gradient says nothing about them.
     """
 
     objective: Float[Array, "*batch n"]
@@ -52,6 +52,7 @@ def invert(
     *,
     power: ScalarLike = 2.0,
     basis: Float[ArrayLike, "n q"] | None = None,
+    silence: float = 0.0,
 ) -> Inversion:
     """Solve min ‖Jᵀ B v‖ subject to ‖v‖ = 1 and B v ∈ V (Opt. 3 of the paper).
 
@@ -61,7 +62,9 @@ def invert(
     the normalized B⁻¹QQᵀBv*, Q the basis of V: only modulo that complement.
 
     A feature is silent where rᵢ = 0 and row i of J is zero. Then eᵢ would be a trivial solution, so such
-    samples are solved with the further constraint vᵢ = 0. For r = 0, r̂ is taken to be 0.
+    samples are solved with the further constraint vᵢ = 0. A realization is never quite stationary, and of a
+    feature whose row is shorter than the gradient that is left it says nothing either: `silence` extends the
+    constraint to those. For r = 0, r̂ is taken to be 0.
 
     Args:
         response: r, shape (*batch, n).
@@ -69,24 +72,27 @@ def invert(
         power: k ≥ 0 of the cosine term in the significance that the realization was optimized for.
         basis: Q, orthonormal basis of the critical space V, shape (n, q), one for the whole batch; V = Rⁿ if
             None.
+        silence: a feature counts as silent, too, if its row in J is at most so many times as long as the
+            longest; in [0, 1).
 
     Returns:
         The objective with its singular values and vectors; see `Inversion`.
 
     Raises:
         TypeError: an array is not of floating point, or `power` is no number.
-        ValueError: shapes do not fit, an axis is empty, `power` is negative or not finite, or the columns of
-            `basis` are not orthonormal to 1e-3 (checked where its values are known, that is, not while it is
-            traced).
+        ValueError: shapes do not fit, an axis is empty, `power` is negative or not finite, `silence` is
+            outside [0, 1), or the columns of `basis` are not orthonormal to 1e-3 (checked where its values
+            are known, that is, not while it is traced).
     """
     response, jacobian = jnp.asarray(response), jnp.asarray(jacobian)
     _check_linearization(response, jacobian)
     check_power(power)
+    check_silence(silence)
     dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
     if basis is not None:
         check_basis(basis, response.shape[-1])
         basis = jnp.asarray(basis, dtype)
-    return _invert_batch(response.astype(dtype), jacobian.astype(dtype), power, basis)
+    return _invert_batch(response.astype(dtype), jacobian.astype(dtype), power, basis, silence)
 
 
 def invert_at(
@@ -95,6 +101,7 @@ def invert_at(
     *,
     power: ScalarLike = 2.0,
     basis: Float[ArrayLike, "n q"] | None = None,
+    silence: float = 0.0,
     chunk: int | None = None,
 ) -> Inversion:
     """Invert one realization: `linearize`, then `invert`.
@@ -104,6 +111,7 @@ def invert_at(
         parameters: p, of any shape.
         power: k ≥ 0 of the cosine term.
         basis: orthonormal basis of the critical space, shape (n, q); Rⁿ if None.
+        silence: see `invert`.
         chunk: how many of the n backward passes run at once, all of them if None.
 
     Returns:
@@ -114,10 +122,11 @@ def invert_at(
         ValueError: as `linearize` and `invert`, before f is evaluated.
     """
     check_power(power)
+    check_silence(silence)
     if basis is not None:
         check_basis(basis, feature_count(f, parameters))
     response, jacobian = linearize(f, parameters, chunk=chunk)
-    return invert(response, jacobian, power=power, basis=basis)
+    return invert(response, jacobian, power=power, basis=basis, silence=silence)
 
 
 def check_basis(basis: ArrayLike, features: int) -> None:
@@ -146,6 +155,13 @@ def triangle(matrix: Float[Array, "q m"]) -> Float[Array, "k q"]:
     return jnp.linalg.qr(matrix.T, mode="r")
 
 
+def check_silence(silence: float) -> None:
+    """Raise unless `silence` is in [0, 1), see `invert`."""
+    check_nonnegative("silence", silence)
+    if silence >= 1:
+        raise ValueError(f"silence must be below 1, or every feature were silent; got {silence}")
+
+
 def _check_linearization(response: Array, jacobian: Array) -> None:
     for name, array in (("response", response), ("jacobian", jacobian)):
         if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -170,9 +186,10 @@ def _invert_batch(
     jacobian: Float[Array, "*batch n m"],
     power: ScalarLike,
     basis: Float[Array, "n q"] | None,
+    silence: ScalarLike,
 ) -> Inversion:
     def solve(response, jacobian):
-        return tuple(_invert_one(response, jacobian, power, basis))
+        return tuple(_invert_one(response, jacobian, power, basis, silence))
 
     # Full float32 products: TF32, a GPU's default, has three digits, and the answer lies below them.
     with jax.default_matmul_precision("highest"):
@@ -184,9 +201,14 @@ def _invert_one(
     jacobian: Float[Array, "n m"],
     power: ScalarLike,
     basis: Float[Array, "n q"] | None,
+    silence: ScalarLike,
 ) -> Inversion:
     features = response.shape[0]
     silent = (response == 0) & jnp.all(jacobian == 0, axis=-1)
+    # Lengths in units of the largest entry, so that their squares neither over- nor underflow.
+    peak = jnp.max(jnp.abs(jacobian))
+    lengths = jnp.linalg.norm(jacobian / jnp.where(peak > 0, peak, 1), axis=-1)
+    silent |= (lengths <= silence * jnp.max(lengths)) & (silence > 0)
     finite = jnp.all(jnp.isfinite(response))
     response = jnp.where(finite, response, 0)
 

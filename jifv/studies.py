@@ -87,6 +87,23 @@ _SRNET = Experiment(
     "srnet", "srnet", "block8", samples=64, parametrization="geometry", settings=_DENSENET, batch_size=32, chunk=32
 )
 
+# The kinks of ReLU and max pooling keep a realization from becoming stationary, see docs/gn4c.md.
+_GN4C_SMOOTH = replace(
+    _GN4C,
+    name="gn4c-smooth",
+    smoothing=0.1,
+    silence=0.02,
+    settings=Settings(adam_steps=3500, lbfgs_steps=0, cooldown=0.7),
+)
+_GN4C_SMOOTH_QUICK = replace(
+    _GN4C_SMOOTH,
+    samples=2,
+    canonical=1,
+    input_size=112,
+    reoptimize_steps=5,
+    settings=replace(_GN4C_SMOOTH.settings, adam_steps=2000),
+)
+
 _DNCL_QUICK = {"adam_steps": 300, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 16, "canonical": 4}
 _DNDE_QUICK = {"adam_steps": 150, "lbfgs_steps": 60, "reoptimize_steps": 20, "samples": 4}
 _GN4C_QUICK = {"adam_steps": 120, "lbfgs_steps": 30, "reoptimize_steps": 5, "samples": 2, "canonical": 1}
@@ -110,6 +127,13 @@ _SRNET_CELLS = grid(_SRNET, parametrization=("geometry", "geometry_with_mask"), 
 STUDIES = {
     "gn4c": Study(
         "The 512 filters of inception4c, V = Rⁿ", "3.4, Fig. 2a", "scatter", (_GN4C,), smaller([_GN4C], **_GN4C_QUICK)
+    ),
+    "gn4c-smooth": Study(
+        "The 512 filters of inception4c with smoothed kinks, where inversion succeeds",
+        "3.4",
+        "scatter",
+        (_GN4C_SMOOTH,),
+        (_GN4C_SMOOTH_QUICK,),
     ),
     "dncl": Study(
         "The class scores of DenseNet, and the critical space",

@@ -5,6 +5,7 @@ reverse mode only.
 """
 
 from functools import partial, reduce
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -239,8 +240,13 @@ def _windows(x):
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels)
 
 
+def smooth_relu(x: Float[Array, "*shape"], width: float | Float[Array, ""]) -> Float[Array, "*shape"]:
+    """ReLU with its kink rounded off: 0 up to 0, x² / (2·width) up to ``width``, then x − width / 2."""
+    return jnp.square(jnp.clip(x, 0, width)) / (2 * width) + jnp.maximum(x - width, 0)
+
+
 def max_pool_ceil(
-    x: Float[Array, "b h w c"], window: int = 3, stride: int = 2, padding: int = 0
+    x: Float[Array, "b h w c"], window: int = 3, stride: int = 2, padding: int = 0, smoothing: Any = 0.0
 ) -> Float[Array, "b p q c"]:
     """Maximum over windows that may hang over the edge ("ceil mode"): every entry is in a window.
 
@@ -256,6 +262,8 @@ def max_pool_ceil(
         window: Side length of the windows.
         stride: Distance of two windows, at most ``window``.
         padding: Width of the margin of −∞ on every side, at most half of ``window``.
+        smoothing: Width s of a smooth maximum s·log(mean(exp(x/s))) over the entries that are in the input, a number
+            or an array (); 0 for the maximum itself.
 
     Raises:
         ValueError: If stride or padding leave this range, or ``x`` is too small for a single window.
@@ -267,8 +275,18 @@ def max_pool_ceil(
     if (smallest := window - stride + 1 - 2 * padding) > min(x.shape[1:3]):
         raise ValueError(f"x must have sides of at least {smallest} for this window and stride; got {x.shape[1:3]}")
     for axis in (2, 1):
-        x = _max_along(x, axis, window, stride, padding)
+        if isinstance(smoothing, float) and smoothing == 0:
+            x = _max_along(x, axis, window, stride, padding)
+        else:
+            x = _smooth_max_along(x, axis, window, stride, padding, smoothing)
     return x
+
+
+def _smooth_max_along(x, axis, window, stride, padding, smoothing):
+    entries = _entries(x, axis, window, stride, padding)
+    inside = _entries(jnp.zeros((1,) * axis + (x.shape[axis],) + (1,) * (3 - axis)), axis, window, stride, padding)
+    count = sum((entry == 0).astype(x.dtype) for entry in inside)
+    return smoothing * (jax.nn.logsumexp(jnp.stack(entries) / smoothing, axis=0) - jnp.log(count))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))

@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from jifv._check import check_nonnegative
+from jifv.parametrize import fourier
+
 from . import cache, cifar10, densenet, googlenet, srnet
 from .convert import CARDS, convert
 from .storage import read_weights
@@ -34,7 +37,9 @@ class Network(NamedTuple):
         feature_names: Name of each channel of the layer: its index, or, in the last layer, the class or quantity. For
             GoogLeNet that is the index as well, in the order of ILSVRC-2012.
         card: The model card (Markdown): data, recipe, accuracy, licence.
-        digest: sha256 of the weights, whatever file they are in.
+        digest: sha256 of the weights, whatever file they are in, and of their smoothing.
+        smoothing_width: Width of a smooth maximum over the layer's positions that goes with the network's smoothing,
+            see `jifv.max_mean`; 0 without smoothing.
     """
 
     apply: Callable[[jax.Array], jax.Array]
@@ -46,6 +51,7 @@ class Network(NamedTuple):
     feature_names: tuple[str, ...]
     card: str
     digest: str
+    smoothing_width: float = 0.0
 
     @property
     def features(self) -> int:
@@ -89,6 +95,7 @@ def load(
     layer: str | None = None,
     weights: str | Path | None = None,
     input_size: int | tuple[int, int] | None = None,
+    smoothing: float = 0.0,
 ) -> Network:
     """Loads a network up to a layer.
 
@@ -101,9 +108,11 @@ def load(
         weights: A file to use instead: safetensors written by ``write_weights``, or anything that `convert` reads.
         input_size: Side, or height and width, of the input, if not the one above. All networks are convolutions
             up to a mean over positions, so that any size will do that leaves a position to every layer.
+        smoothing: Rounds off the kinks of a GoogLeNet's ReLU and max pooling over so many times what is typical of
+            their inputs, see `GoogLeNet`; 0 is the network itself.
 
     Raises:
-        ValueError: If the name, the layer, the size or a tensor's name or shape is not as expected.
+        ValueError: If the name, the layer, the size, the smoothing or a tensor's name or shape is not as expected.
         FileNotFoundError: If there are no such weights; the message says how to come by them.
     """
     if name not in _ENTRIES:
@@ -114,9 +123,16 @@ def load(
     variables, metadata = _read(path, name, kind)
     card = "" if weights else _card(path)
     model = kind.module(metadata)
+    check_nonnegative("smoothing", smoothing)
+    if smoothing and not isinstance(model, googlenet.GoogLeNet):
+        raise ValueError(f"smoothing must be 0 for {name}: only GoogLeNet can be smoothed; got {smoothing}")
     tapped: str = model.layer_names[-1] if layer is None else layer
     if tapped not in model.layer_names:
         raise ValueError(f"layer must be one of {', '.join(model.layer_names)}; got {layer!r}")
+    width = 0.0
+    if smoothing:
+        metadata = {**metadata, "smoothing": repr(float(smoothing))}
+        model, variables, width = _smooth(model, variables, size, tapped, float(smoothing))
     apply = _tap(model, variables, (*size, kind.channels), name=name, layer=tapped, content=kind.content)
     output_shape = jax.eval_shape(apply, jax.ShapeDtypeStruct((*size, kind.channels), jnp.float32)).shape
     indices = tuple(map(str, range(output_shape[-1])))
@@ -130,6 +146,7 @@ def load(
         feature_names=kind.outputs if kind.outputs and tapped == model.layer_names[-1] else indices,
         card=card,
         digest=_digest(variables, metadata),
+        smoothing_width=width,
     )
 
 
@@ -288,8 +305,19 @@ def _tap(
     return apply
 
 
+def _smooth(
+    model: googlenet.GoogLeNet, variables: dict, size: tuple[int, int], layer: str, smoothing: float
+) -> tuple[googlenet.GoogLeNet, dict, float]:
+    """The smoothed network with its scales, measured on random images with the spectrum of natural ones."""
+    phi = fourier((*size, 3), decay=1.0, std=1.0)
+    images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), 4))
+    smooth = model.clone(smoothing=smoothing)
+    typical = jnp.sqrt(jnp.mean(jnp.square(model.apply(variables, images, layer=layer))))
+    return smooth, googlenet.calibrate(smooth, variables, images, layer=layer), smoothing * float(typical)
+
+
 def _digest(variables: dict, metadata: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(metadata.get("pool", "").encode())
+    digest = hashlib.sha256((metadata.get("pool", "") + metadata.get("smoothing", "")).encode())
     for name, leaf in sorted(flatten_dict(variables, sep="/").items()):
         digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())

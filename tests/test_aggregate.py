@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,3 +131,36 @@ def test_fractional_counts(unchecked):
         aggregate.max_mean(3, 2.0)
     with pytest.raises(TypeError, match="count must be a positive integer"):
         aggregate.first(1.0, aggregate.mean)
+
+
+@given(layers(), st.integers(1, 4), st.integers(1, 3), st.floats(0.01, 100))
+@settings(max_examples=25)
+def test_smooth_max_mean_is_the_reference(a, window, stride, smoothing):
+    assume(min(a.shape[:2]) >= window)
+    with jax.enable_x64(True):
+        found = aggregate.max_mean(window, stride, smoothing=smoothing)(jnp.asarray(a, jnp.float64))
+    windows = np.lib.stride_tricks.sliding_window_view(a.astype(np.float64), (window, window), axis=(0, 1))
+    windows = windows[::stride, ::stride]
+    peak = windows.max((-2, -1))
+    smooth = peak + smoothing * np.log(np.exp((windows - peak[..., None, None]) / smoothing).mean((-2, -1)))
+    np.testing.assert_allclose(found, smooth.mean((0, 1)), rtol=1e-9, atol=1e-9)
+
+
+def test_smooth_maximum_lies_between_mean_and_maximum():
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(7, 7, 4)), jnp.float32)
+    values = [aggregate.max_mean(smoothing=width)(a) for width in (0.0, 1e-3, 0.1, 1.0, 1e4)]
+    for sharper, smoother in itertools.pairwise(values):
+        assert (sharper > smoother).all()
+    np.testing.assert_allclose(values[1], values[0], atol=3e-3)
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(a), (3, 3), axis=(0, 1))[::2, ::2]
+    np.testing.assert_allclose(values[-1], windows.mean((-2, -1)).mean((0, 1)), atol=2e-3)
+
+
+def test_smooth_maximum_of_equal_entries_is_the_entry():
+    np.testing.assert_allclose(aggregate.max_mean(smoothing=0.5)(jnp.full((5, 5, 2), 3.0)), 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [-1, np.nan, np.inf])
+def test_bad_smoothing_is_refused(bad):
+    with pytest.raises(ValueError, match="smoothing must be"):
+        aggregate.max_mean(smoothing=bad)

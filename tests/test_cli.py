@@ -19,7 +19,7 @@ def toy(monkeypatch):
         "powers": Study("Two toys", "3.6", "beta", (TOY,), grid(SMALL, power=(0, 2))),
     }
     monkeypatch.setattr(jifv.cli, "STUDIES", studies)
-    monkeypatch.setattr(jifv.cli, "load", lambda name, *, layer, weights: network(scores))
+    monkeypatch.setattr(jifv.cli, "network_of", lambda cell, *, weights: network(scores))
 
 
 def call(*arguments):
@@ -33,7 +33,7 @@ def read(folder):
 def test_help_names_every_option_and_experiment():
     text = CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
     options = "preset samples adam-steps lbfgs-steps reoptimize-steps power seed batch-size network weights out quiet"
-    for option in (*options.split(), "overwrite"):
+    for option in (*options.split(), "overwrite", "cooldown", "smoothing", "silence", "input-size"):
         assert f"--{option}" in text
     for name in STUDIES:
         assert name in text

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from jifv.models.convert import googlenet_from_npz, googlenet_from_torchvision
-from jifv.models.googlenet import CAFFE_MEAN, SMALLEST, GoogLeNet, variable_shapes
+from jifv.models.googlenet import CAFFE_MEAN, SMALLEST, GoogLeNet, calibrate, variable_shapes
 
 VERSIONS = ("bvlc", "torchvision")
 TAPS = [(version, layer) for version in VERSIONS for layer in GoogLeNet(version).layer_names]
@@ -320,3 +320,61 @@ def test_the_tree_of_variables_is_the_modules(shared):
     with np.load(shared / "weights" / "bvlc_googlenet.npz") as file:
         variables = googlenet_from_npz(dict(file))
     assert jax.tree.map(np.shape, flatten_dict(variables, sep="/")) == variable_shapes("bvlc")
+
+
+# Rounded kinks.
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def tapped(request):
+    """A random network up to inception3a, its input, and its variables."""
+    rng = np.random.default_rng(3)
+    shapes = variable_shapes(request.param)
+    values = {
+        name: np.abs(rng.normal(size=shape))
+        if name.endswith("var")
+        else rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))
+        for name, shape in shapes.items()
+        if "4" not in name and "5a" not in name and "5b" not in name and "3b" not in name and "classifier" not in name
+    }
+    variables = unflatten_dict({name: jnp.asarray(value, jnp.float32) for name, value in values.items()}, sep="/")
+    return request.param, variables, draw((2, 48, 48, 3))
+
+
+def smooth(version, variables, images, smoothing):
+    model = GoogLeNet(version, smoothing=smoothing)
+    measured = calibrate(model, variables, images, layer="inception3a")
+    return measured, lambda x: model.apply(measured, x, layer="inception3a")
+
+
+def test_little_smoothing_changes_little(tapped):
+    version, variables, images = tapped
+    plain = GoogLeNet(version).apply(variables, images, layer="inception3a")
+    for smoothing, tolerance in ((1e-5, 1e-4), (0.1, 0.5)):
+        found = smooth(version, variables, images, smoothing)[1](images)
+        assert 0 < np.linalg.norm(found - plain) < tolerance * np.linalg.norm(plain)
+
+
+def test_scales_are_those_of_the_network_itself(tapped):
+    version, variables, images = tapped
+    scales = smooth(version, variables, images, 0.1)[0]["scales"]
+    before = GoogLeNet(version).apply(variables, images, layer="inception3a")
+    np.testing.assert_allclose(
+        scales["inception3a"]["pool"],
+        np.sqrt(np.mean(np.square(GoogLeNet(version).apply(variables, images, layer="pool2")))),
+        rtol=1e-5,
+    )
+    assert before.shape[-1] == 256
+    assert len(flatten_dict(scales)) == 2 + 3 + 6 + 1  # two pools, three convolutions, inception3a's six and its pool
+    assert all(value > 0 for value in flatten_dict(scales).values())
+
+
+def test_gradient_of_a_smooth_network_does_not_jump(tapped, x64):
+    """The change of the gradient along a line halves with the step; at a kink it would stay."""
+    version, variables, images = tapped
+    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
+    x, direction = images[:1].astype(jnp.float64), draw((1, 48, 48, 3), np.float64, seed=9) - 0.5
+    _, apply = smooth(version, variables, x, 0.3)
+    gradient = jax.jit(jax.grad(lambda x: apply(x).sum()))
+    changes = [np.linalg.norm(gradient(x + step * direction) - gradient(x)) for step in (1e-5, 5e-6)]
+    assert changes[1] == pytest.approx(changes[0] / 2, rel=0.05)

@@ -459,3 +459,40 @@ def test_basis_must_be_orthonormal(basis, message):
 def test_chunk_must_be_positive():
     with pytest.raises(ValueError, match="chunk must be at least 1"):
         invert_at(untouched, jnp.ones(2), chunk=0)
+
+
+def test_silence_takes_out_features_with_short_rows():
+    """The same as leaving them away, with v = 0 there."""
+    rng = np.random.default_rng(5)
+    response, jacobian = rng.uniform(0.5, 2, 6), rng.normal(size=(6, 40))
+    jacobian[[1, 4]] *= 1e-3
+    with_all = invert(jnp.asarray(response), jnp.asarray(jacobian))
+    without = invert(jnp.asarray(response), jnp.asarray(jacobian), silence=0.01)
+    assert not with_all.silent.any()
+    assert without.silent.tolist() == [False, True, False, False, True, False]
+    matrix = 3 * np.eye(6) - 2 * np.outer(response, response) / (response @ response)
+    kept = [0, 2, 3, 5]
+    vectors, values, _ = np.linalg.svd((matrix @ jacobian)[kept])
+    expected = np.zeros(6)
+    expected[kept] = vectors[:, -1] * np.sign(vectors[:, -1] @ response[kept])
+    np.testing.assert_allclose(without.objective, expected, atol=1e-5)
+    np.testing.assert_allclose(without.singular_values[2:], values, rtol=1e-5)
+    assert np.isinf(without.singular_values[:2]).all()
+
+
+def test_silence_is_relative_and_zero_leaves_everything():
+    rng = np.random.default_rng(6)
+    response, jacobian = rng.uniform(0.5, 2, (3, 5)), rng.normal(size=(3, 5, 9))
+    plain = invert(response, jacobian)
+    for factor in (1e-20, 1e20):
+        scaled = invert(response, jacobian * factor, silence=1e-3)
+        np.testing.assert_allclose(scaled.objective, plain.objective, atol=1e-4)
+        assert not scaled.silent.any()
+
+
+@pytest.mark.parametrize("silence", [-0.1, 1.0, np.nan])
+def test_silence_outside_its_range_is_refused(silence):
+    with pytest.raises(ValueError, match="silence must be"):
+        invert(np.ones(2), np.ones((2, 3)), silence=silence)
+    with pytest.raises(ValueError, match="silence must be"):
+        invert_at(lambda p: p, jnp.ones(2), silence=silence)

@@ -20,6 +20,7 @@ from jifv.models.layers import (
     max_pool,
     max_pool_ceil,
     moments,
+    smooth_relu,
     strided_convolve,
 )
 
@@ -463,3 +464,37 @@ def test_ceil_pool_passes_on_what_is_not_a_number():
 def test_ceil_pool_refuses(pool, size, message):
     with pytest.raises(ValueError, match=message):
         max_pool_ceil(jnp.zeros((1, size, 8, 1)), *pool)
+
+
+# Rounded kinks.
+
+
+@pytest.mark.parametrize("width", [0.1, 2.0])
+def test_smooth_relu_by_pieces(width):
+    x = np.linspace(-3, 5, 81)
+    expected = np.where(x <= 0, 0, np.where(x <= width, x**2 / (2 * width), x - width / 2))
+    np.testing.assert_allclose(smooth_relu(jnp.asarray(x), width), expected, atol=1e-6)
+    slope = jax.vmap(jax.grad(lambda x: smooth_relu(x, width)))(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(slope, np.clip(x / width, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("window", "stride", "padding"), [(3, 2, 0), (3, 1, 1), (2, 2, 0)])
+@pytest.mark.parametrize("smoothing", [0.05, 3.0])
+def test_smooth_ceil_pool_is_the_reference(window, stride, padding, smoothing):
+    x = np.random.default_rng(1).normal(size=(2, 7, 8, 3))
+    sharp = max_pool_ceil(jnp.asarray(x, jnp.float32), window, stride, padding)
+    found = max_pool_ceil(jnp.asarray(x, jnp.float32), window, stride, padding, smoothing)
+    expected = np.zeros(sharp.shape)
+    for row, column in np.ndindex(sharp.shape[1:3]):
+        top, left = row * stride - padding, column * stride - padding
+        part = x[:, max(top, 0) : top + window, max(left, 0) : left + window]
+        expected[:, row, column] = smoothing * np.log(np.exp(part / smoothing).mean((1, 2)))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert (found < sharp + 1e-6).all()
+
+
+def test_smooth_ceil_pool_of_large_numbers_is_finite():
+    x = 1e4 * jnp.asarray(np.random.default_rng(2).normal(size=(1, 6, 6, 2)), jnp.float32)
+    value, pull = jax.vjp(lambda x: max_pool_ceil(x, smoothing=1e-3), x)
+    np.testing.assert_allclose(value, max_pool_ceil(x), rtol=1e-5)
+    assert np.isfinite(pull(jnp.ones_like(value))[0]).all()

@@ -450,3 +450,21 @@ def test_public_checkpoint_on_200_images(checkpoint):
 @pytest.mark.slow
 def test_public_checkpoint_on_1000_images(checkpoint):
     assert checkpoint(0, 1000) >= 0.93
+
+
+def test_smoothing_is_for_googlenet_only(weights):
+    with pytest.raises(ValueError, match="smoothing must be 0 for densenet"):
+        load("densenet", weights=weights, smoothing=0.1)
+
+
+def test_negative_smoothing_is_refused(weights):
+    with pytest.raises(ValueError, match="smoothing must be"):
+        load("densenet", weights=weights, smoothing=-1.0)
+
+
+def test_a_smoothed_network_is_another_one(other_weights):
+    options = {"layer": "conv2", "weights": other_weights / "googlenet-bvlc.safetensors", "input_size": 32}
+    plain, smooth, smoother = (load("googlenet-bvlc", **options, smoothing=width) for width in (0.0, 0.1, 0.2))
+    assert len({plain.digest, smooth.digest, smoother.digest}) == 3
+    assert plain.smoothing_width == 0
+    assert smoother.smoothing_width == pytest.approx(2 * smooth.smoothing_width)
