@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from jifv.critical import CriticalSpace, critical_spaces
 from jifv.evaluate import Choice
 from jifv.invert import Inversion, check_silence, invert, triangle
 from jifv.jacobian import linearize
-from jifv.models import Network
+from jifv.models import Network, load
 from jifv.response import Response, compose
 from jifv.store import Store
 from jifv.visualize import Settings, visualize
@@ -207,6 +208,17 @@ class _Problem(NamedTuple):
     canonical: np.ndarray
     random: np.ndarray
     start: Array
+
+
+def network_of(experiment: Experiment, *, weights: str | Path | None = None) -> Network:
+    """The network of an experiment, see `jifv.models.load`, which says what can go wrong."""
+    return load(
+        experiment.network,
+        layer=experiment.layer,
+        weights=weights,
+        input_size=experiment.input_size,
+        smoothing=experiment.smoothing,
+    )
 
 
 def run(experiment: Experiment, network: Network, *, store: Store | None = None, progress: bool = True) -> Results:

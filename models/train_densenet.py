@@ -8,7 +8,6 @@ gives the same weights as one that was not interrupted.
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,9 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import serialization
 
-from . import cifar10
+from . import cifar10, training
 from .densenet import DenseNet
 from .storage import read_weights, write_weights
 
@@ -140,63 +138,28 @@ def train(
         ValueError: If there are fewer images than in a batch, or the checkpoint is of a run with other options.
         FloatingPointError: If the loss is not finite.
     """
-    if len(data.labels) < batch_size:
-        raise ValueError(f"batch_size must not exceed the {len(data.labels)} training images, got {batch_size}")
     options = repr((stages, batch_size, peak, warmup, final, weight_decay, seed, len(data.labels)))
     resolutions = plan(stages, len(data.labels), batch_size)
     transform = optimizer(peak, len(resolutions), warmup=warmup, final=final, weight_decay=weight_decay)
     step = make_step(model, transform)
     state = {**jax.tree.map(jnp.array, variables), "opt_state": transform.init(variables["params"])}
-    done = 0
-    if checkpoint is not None and checkpoint.exists():
-        state, done, made_with = serialization.from_bytes((state, 0, ""), checkpoint.read_bytes())
-        if made_with != options:
-            raise ValueError(f"checkpoint {checkpoint} is of a run with other options: {made_with}, not {options}")
-        state, done = jax.tree.map(jnp.asarray, state), int(done)
 
-    sharding = _over_devices(batch_size)
-    per_epoch = len(data.labels) // batch_size
-    key = jax.random.key(seed)
-    epoch, order = -1, np.arange(0)
-    started = saved = reported = time.monotonic()
-    history, first = [], done
-    for index in range(done, len(resolutions)):
-        if index // per_epoch != epoch:
-            epoch = index // per_epoch
-            order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), len(data.labels)))
-        at = index % per_epoch * batch_size
-        rows = order[at : at + batch_size]
-        batch = jax.device_put((data.images[rows], data.labels[rows].astype(np.int32)), sharding)
-        step_key = jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), index)
-        state, loss, accuracy = step(state, *batch, step_key, resolution=resolutions[index])
-        history.append((loss, accuracy))
-        now = time.monotonic()
-        if now - reported > 20 or index + 1 == len(resolutions):
-            loss, accuracy = np.mean(jax.device_get(history), 0)
-            rate = (index + 1 - first) * batch_size / (time.monotonic() - reported)
-            print(
-                f"step {index + 1}/{len(resolutions)} at {resolutions[index]}²: loss {loss:.3f}, accuracy "
-                f"{accuracy:.3f}, {rate:.0f} images/s, {now - started:.0f} s",
-                flush=True,
-            )
-            history, first, reported = [], index + 1, time.monotonic()
-            if not np.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss} at step {index + 1}: lower the learning rate")
-        if checkpoint is not None and now - saved > checkpoint_every:
-            partial_file = checkpoint.with_suffix(".partial")
-            partial_file.write_bytes(serialization.to_bytes((jax.device_get(state), index + 1, options)))
-            os.replace(partial_file, checkpoint)
-            saved = now
-    return jax.device_get({name: state[name] for name in ("params", "batch_stats")})
+    def run_step(state, images, labels, key, resolution):
+        state, loss, accuracy = step(state, images, labels, key, resolution=resolution)
+        return state, {"loss": loss, "accuracy": accuracy}
 
-
-def _over_devices(batch_size: int) -> jax.sharding.NamedSharding:
-    """Sharding of a batch's first axis over all local devices."""
-    devices = jax.local_devices()
-    if batch_size % len(devices):
-        raise ValueError(f"batch_size must be a multiple of the {len(devices)} local devices; got {batch_size}")
-    mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+    state = training.run(
+        run_step,
+        state,
+        (data.images, data.labels.astype(np.int32)),
+        resolutions,
+        batch_size=batch_size,
+        seed=seed,
+        options=options,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+    )
+    return {name: state[name] for name in ("params", "batch_stats")}
 
 
 def main() -> None:
@@ -218,9 +181,9 @@ def main() -> None:
     args = parser.parse_args()
 
     began = time.monotonic()
-    training, test = cifar10.read(args.data)
-    seen = ~np.isin(training.labels, args.without_class)
-    training = cifar10.Split(training.images[seen], training.labels[seen])
+    data, test = cifar10.read(args.data)
+    seen = ~np.isin(data.labels, args.without_class)
+    data = cifar10.Split(data.images[seen], data.labels[seen])
     model = DenseNet(pool=args.pool)
     if args.start:
         variables = read_weights(args.start)[0]
@@ -229,7 +192,7 @@ def main() -> None:
     variables = train(
         model,
         variables,
-        training,
+        data,
         stages=args.schedule,
         batch_size=args.batch_size,
         peak=args.peak,
@@ -249,7 +212,7 @@ def main() -> None:
         "weight_decay": args.weight_decay,
         "seed": args.seed,
         "started_from": args.start.name if args.start else None,
-        "training_images": len(training.labels),
+        "training_images": len(data.labels),
         "device": f"{len(jax.local_devices())} × {jax.local_devices()[0].device_kind}",
         "jax": jax.__version__,
         "seconds": round(time.monotonic() - began),

@@ -57,6 +57,8 @@ def run(
         state, done = jax.tree.map(jnp.asarray, state), int(done)
 
     sharding = _over_devices(batch_size)
+    # Where the steps leave it: a state that lies elsewhere in the first step would have it compiled twice.
+    state = jax.device_put(state, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec()))
     per_epoch = count // batch_size
     key = jax.random.key(seed)
     epoch, order = -1, np.arange(0)
