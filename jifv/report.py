@@ -42,6 +42,11 @@ _ANGLES = {
     "random": "random in Rⁿ",
     "random_on_v": "random, on V",
 }
+_CAPTIONS = {
+    "figure": "What the study shows",
+    "angles": "Angles to the target by condition",
+    "gallery": "Realizations beside target, prediction and response",
+}
 _REMARKS = {
     "not_finite": "NaN or infinity on the way, so no angle",
     "on_floor": "ended on the floor of the cosine, where inversion does not hold",
@@ -86,10 +91,11 @@ def write(
                 beside.unlink()
             else:
                 os.replace(beside, folder / f"{stem}.{ending}")
+    captioned = {_caption(stem): text for stem, text in pictures.items()}
     heading = f"{name}: {study.title} (section {study.section})"
     _replace_by(
         folder / "report.html",
-        lambda path: page.write(path, title=heading, cells=cells, tables=shown, figures=pictures),
+        lambda path: page.write(path, title=heading, cells=cells, tables=shown, figures=captioned),
     )
     return report
 
@@ -127,10 +133,14 @@ def cell_summary(results: Results) -> dict:
         "canonical": int(results.canonical.sum()),
         "power": settings.power,
         "floor": settings.floor,
+        "input": results.images.shape[1:],
+        "smoothing": experiment.smoothing,
+        "silence": experiment.silence,
         "parametrization": experiment.parametrization,
         "aggregation": experiment.aggregation,
         "learning_rate": settings.learning_rate,
         "adam_steps": settings.adam_steps,
+        "cooldown": settings.cooldown,
         "lbfgs_steps": settings.lbfgs_steps,
         "reoptimize_steps": experiment.reoptimize_steps,
         "batch_size": experiment.batch_size,
@@ -233,6 +243,14 @@ def remarks(report: dict) -> list[str]:
         for name, count in cell["counts"].items()
         if count
     ]
+
+
+def _caption(stem: str) -> str:
+    """A figure's caption from the name of its file, which an experiment's name may follow."""
+    for start, caption in _CAPTIONS.items():
+        if stem.startswith(start):
+            return f"{caption} {stem.removeprefix(start).removeprefix('-')}".strip()
+    return stem
 
 
 def _one(cell: dict) -> list[Table]:

@@ -112,8 +112,8 @@ _SRNET_QUICK = {"adam_steps": 200, "lbfgs_steps": 100, "reoptimize_steps": 40, "
 _DNDE_CELLS = grid(_DNDE, features=(8, 16, 32, 64, 128, 256, 342), power=_POWERS) + grid(
     replace(_DNDE, features=32), aggregation=("mean", "pick"), power=_POWERS
 )
-_DNDE_QUICK_CELLS = grid(_DNDE, features=(8, 32), power=(0, 2)) + grid(
-    replace(_DNDE, features=8), aggregation=("mean", "pick"), power=(0, 2)
+_DNDE_QUICK_CELLS = grid(_DNDE, features=(8, 32, 342), power=(0, 2)) + grid(
+    replace(_DNDE, features=32), aggregation=("mean", "pick"), power=(0, 2)
 )
 _GN4C_CELLS = grid(replace(_GN4C, samples=32, canonical=16), features=(16, 32, 64, 128, 256, 512), power=_POWERS)
 _GN4C_QUICK_CELLS = grid(_GN4C, features=(16, 64), power=(0, 2))
