@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from jifv import models
+import jifv.models as models
 
 app = typer.Typer(help="The networks: which are there, and how the others get there.", no_args_is_help=True)
 

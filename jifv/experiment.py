@@ -296,7 +296,7 @@ def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
         "weights": network.digest,
         "versions": {name: metadata.version(name) for name in ("jifv", "jax", "jaxlib")},
         "device": jax.devices()[0].device_kind,
-        "float64": bool(jax.config.jax_enable_x64),
+        "float64": jax.dtypes.canonicalize_dtype(np.float64) == np.float64,
     }
 
 

@@ -208,7 +208,7 @@ def _invert_one(
     # Lengths in units of the largest entry, so that their squares neither over- nor underflow.
     peak = jnp.max(jnp.abs(jacobian))
     lengths = jnp.linalg.norm(jacobian / jnp.where(peak > 0, peak, 1), axis=-1)
-    silent |= (lengths <= silence * jnp.max(lengths)) & (silence > 0)
+    silent |= (lengths <= silence * jnp.max(lengths)) & (jnp.asarray(silence) > 0)
     finite = jnp.all(jnp.isfinite(response))
     response = jnp.where(finite, response, 0)
 

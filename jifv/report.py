@@ -340,9 +340,9 @@ def _flags(results: Results) -> dict[str, np.ndarray]:
     return {
         "not_finite": ~results.finite,
         "on_floor": results.on_floor,
-        "lost": results.off_v > LOST,
-        "dead": results.on_silent > LOST,
-        "with_silent_features": results.silent.any(-1),
+        "lost": np.greater(results.off_v, LOST),
+        "dead": np.greater(results.on_silent, LOST),
+        "with_silent_features": np.any(results.silent, -1),
     }
 
 

@@ -102,7 +102,7 @@ class Store:
             if name not in group:
                 shape, chunks = (self._samples, *value.shape[1:]), (self._batch_size, *value.shape[1:])
                 group.create_array(name, shape=shape, chunks=chunks, dtype=value.dtype)
-            group[name][rows[0] : rows[-1] + 1] = value  # pyright: ignore[reportIndexIssue]
+            group[name][rows[0] : rows[-1] + 1] = value  # pyright: ignore[reportIndexIssue, reportArgumentType]
         entry = {"batch": batch, "seconds": seconds, "compiled": stage not in self._fresh, "at": time.time()}
         self._fresh.add(stage)
         journal = self._journal | {"stages": self._journal["stages"] | {stage: [*entries, entry]}}

@@ -68,7 +68,7 @@ def read_onnx(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = _existing(path)
     try:
-        import onnx
+        import onnx  # pyright: ignore[reportMissingImports]
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise _no_onnx(path) from error

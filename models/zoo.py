@@ -124,13 +124,13 @@ def load(
     card = "" if weights else _card(path)
     model = kind.module(metadata)
     check_nonnegative("smoothing", smoothing)
-    if smoothing and not isinstance(model, googlenet.GoogLeNet):
-        raise ValueError(f"smoothing must be 0 for {name}: only GoogLeNet can be smoothed; got {smoothing}")
     tapped: str = model.layer_names[-1] if layer is None else layer
     if tapped not in model.layer_names:
         raise ValueError(f"layer must be one of {', '.join(model.layer_names)}; got {layer!r}")
     width = 0.0
     if smoothing:
+        if not isinstance(model, googlenet.GoogLeNet):
+            raise ValueError(f"smoothing must be 0 for {name}: only GoogLeNet can be smoothed; got {smoothing}")
         metadata = {**metadata, "smoothing": repr(float(smoothing))}
         model, variables, width = _smooth(model, variables, size, tapped, float(smoothing))
     apply = _tap(model, variables, (*size, kind.channels), name=name, layer=tapped, content=kind.content)
@@ -312,7 +312,8 @@ def _smooth(
     phi = fourier((*size, 3), decay=1.0, std=1.0)
     images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), 4))
     smooth = model.clone(smoothing=smoothing)
-    typical = jnp.sqrt(jnp.mean(jnp.square(model.apply(variables, images, layer=layer))))
+    activations = jnp.asarray(model.apply(variables, images, layer=layer))
+    typical = jnp.sqrt(jnp.mean(jnp.square(activations)))
     return smooth, googlenet.calibrate(smooth, variables, images, layer=layer), smoothing * float(typical)
 
 
