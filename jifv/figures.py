@@ -547,6 +547,7 @@ def _shares(cell: Results) -> list[tuple[str, float, str, str, float]]:
     mean, parts = cell.mean_beta, []
     for first, end, name, colour, hatch in _SHARES:
         if first < len(mean):
+            name = name.replace("{15}", f"{{{min(15, len(mean) - 1)}}}")
             parts.append((name, float(mean[first:end].sum()), colour, hatch, float(mean[:first].sum())))
     return parts
 

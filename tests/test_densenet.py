@@ -1,5 +1,4 @@
 import re
-from collections import Counter
 
 import flax.linen as nn
 import jax
@@ -9,6 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxprs import primitives
 
 from jifv.models.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, from_torch
 from jifv.models.layers import Norm, moments
@@ -84,18 +84,6 @@ def test_size_of_the_network():
 
 
 # Taps.
-
-
-def primitives(jaxpr):
-    """How often each primitive occurs, with those inside of nested functions."""
-    count = Counter()
-    for equation in jaxpr.eqns:
-        nested = [getattr(value, "jaxpr", value) for value in equation.params.values()]
-        nested = [value for value in nested if hasattr(value, "eqns")]
-        count[equation.primitive.name] += not nested
-        for value in nested:
-            count += primitives(value)
-    return count
 
 
 def test_nothing_past_the_tap_is_computed():

@@ -1,4 +1,3 @@
-from collections import Counter
 from functools import cache, partial
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxprs import primitives
 from PIL import Image
 
 from jifv.models.convert import googlenet_from_npz, googlenet_from_torchvision
@@ -156,18 +156,6 @@ def test_names_of_the_variables():
 
 
 # Taps.
-
-
-def primitives(jaxpr):
-    """How often each primitive occurs, with those inside of nested functions."""
-    count = Counter()
-    for equation in jaxpr.eqns:
-        nested = [getattr(value, "jaxpr", value) for value in equation.params.values()]
-        nested = [value for value in nested if hasattr(value, "eqns")]
-        count[equation.primitive.name] += not nested
-        for value in nested:
-            count += primitives(value)
-    return count
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,5 +1,3 @@
-from collections import Counter
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +5,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxprs import primitives
 
 from jifv.models.srnet import INPUT_CHANNELS, OUTPUT_CHANNELS, SRNet, fold, upscale, variable_shapes
 
@@ -113,18 +112,6 @@ def test_shapes_of_the_taps():
         out = jax.eval_shape(lambda v, layer=layer: SRNet().apply(v, frame, layer=layer), variables)
         scale = {"up1": 2, "up2": 4, "conv": 4, "output": 4}.get(layer, 1)
         assert out.shape == (3, 8 * scale, 12 * scale, 6 if layer == "output" else 64), layer
-
-
-def primitives(jaxpr):
-    """How often each primitive occurs, with those inside of nested functions."""
-    count = Counter()
-    for equation in jaxpr.eqns:
-        nested = [getattr(value, "jaxpr", value) for value in equation.params.values()]
-        nested = [value for value in nested if hasattr(value, "eqns")]
-        count[equation.primitive.name] += not nested
-        for value in nested:
-            count += primitives(value)
-    return count
 
 
 def test_nothing_past_the_tap_is_computed():

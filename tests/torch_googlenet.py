@@ -1,19 +1,8 @@
 """GoogLeNet in PyTorch with the names of torchvision's state dict: the reference for the Flax module."""
 
 import torch
+from googlenet_tensors import TABLE
 from torch import nn
-
-CHANNELS = {  # input, then 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj: table 1 of Szegedy et al. 2015
-    "3a": (192, 64, 96, 128, 16, 32, 32),
-    "3b": (256, 128, 128, 192, 32, 96, 64),
-    "4a": (480, 192, 96, 208, 16, 48, 64),
-    "4b": (512, 160, 112, 224, 24, 64, 64),
-    "4c": (512, 128, 128, 256, 24, 64, 64),
-    "4d": (512, 112, 144, 288, 32, 64, 64),
-    "4e": (528, 256, 160, 320, 32, 128, 128),
-    "5a": (832, 256, 160, 320, 32, 128, 128),
-    "5b": (832, 384, 192, 384, 48, 128, 128),
-}
 
 
 class BasicConv2d(nn.Module):
@@ -61,7 +50,7 @@ class TorchGoogLeNet(nn.Module):
         self.maxpool2 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.maxpool3 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.maxpool4 = nn.MaxPool2d(2 if batch_norm else 3, stride=2, ceil_mode=True)
-        for name, channels in CHANNELS.items():
+        for name, channels in TABLE.items():
             setattr(self, f"inception{name}", Inception(*channels, batch_norm))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(1024, 1000)
