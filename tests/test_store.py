@@ -1,10 +1,10 @@
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -159,38 +159,38 @@ run(cell, net, store=Store.open(sys.argv[1], identity(cell, net), cell.samples, 
 """
 
 
+@contextmanager
 def runner(folder):
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(folder), str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
-    )
+    """A process that is about to begin its run."""
+    command = [sys.executable, "-c", RUN, str(folder), str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield process
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_run_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kills):
     whole = tmp_path / "whole.zarr"
-    process = runner(whole)
-    process.stdout.readline()
-    began = time.monotonic()
-    assert process.wait() == 0
-    duration = time.monotonic() - began
+    with runner(whole) as process:
+        began = time.monotonic()
+        assert process.wait() == 0
+        duration = time.monotonic() - began
 
     chance = random.Random(kills)
     killed = tmp_path / "killed.zarr"
     count = 0
     while count < kills:
-        process = runner(killed)
-        process.stdout.readline()
-        time.sleep(chance.uniform(0, 1.1 * duration / (1 if count % 2 else 4)))
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
+        with runner(killed) as process:
+            time.sleep(chance.uniform(0, 1.1 * duration / (1 if count % 2 else 4)))
+            process.kill()
+        if process.returncode:
+            assert process.returncode == -signal.SIGKILL
             count += 1
-            process.wait()
         else:
-            assert process.wait() == 0
             compare(killed, whole)
             shutil.rmtree(killed)
-    process = runner(killed)
-    assert process.wait() == 0
+    with runner(killed) as process:
+        assert process.wait() == 0
     compare(killed, whole)
 
 
