@@ -75,19 +75,22 @@ def reproduce(
     steps = {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, "power": power, "cooldown": cooldown}
     other = {"network": network, "batch_size": batch_size, "reoptimize_steps": reoptimize_steps, "seed": seed}
     other |= {"smoothing": smoothing, "silence": silence, "input_size": input_size}
-    failed = False
-    for each in STUDIES if name == "all" else (name,):
-        study = STUDIES[each]
-        cells = [_changed(cell, samples, steps, other) for cell in study.cells(preset)]
+    chosen = {each: study for each, study in STUDIES.items() if name in (each, "all")}
+    changed = {
+        each: [_changed(cell, samples, steps, other) for cell in study.cells(preset)] for each, study in chosen.items()
+    }
+    for each, study in chosen.items():  # all of them before any work
         if power is not None and len({cell.settings.power for cell in study.cells(preset)}) > 1:
             raise typer.BadParameter(f"{each} is about several powers; leave it out", param_hint="--power")
-        if weights is not None and len({cell.network for cell in cells}) > 1:
+        if weights is not None and len({cell.network for cell in changed[each]}) > 1:
             raise typer.BadParameter(f"{each} uses several networks; leave it out", param_hint="--weights")
+    failed = False
+    for each, study in chosen.items():
         folder = (out / each if name == "all" else out) if out else Path("runs") / _folder_name(each, preset)
         try:
-            _reproduce(each, study, cells, preset, folder, weights, overwrite=overwrite, quiet=quiet)
-        except (ValueError, OSError, FloatingPointError) as error:
-            Console(stderr=True).print(f"jifv: {each}: {error}", style="red", highlight=False)
+            _reproduce(each, study, changed[each], preset, folder, weights, overwrite=overwrite, quiet=quiet)
+        except (ValueError, OSError, ImportError, FloatingPointError) as error:
+            cli_models.complain(f"jifv: {each}: {error}")
             failed = True
     if failed:
         raise typer.Exit(1)

@@ -82,5 +82,10 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"jifv: {error}", style="red", highlight=False, markup=False)
+        complain(f"jifv: {error}")
         raise typer.Exit(1) from error
+
+
+def complain(text: str) -> None:
+    """Tell an error: as it is, whatever brackets it has and however long it is."""
+    Console(stderr=True, soft_wrap=True).print(text, style="red", highlight=False, markup=False)

@@ -1,8 +1,8 @@
 """One experiment: visualize known objectives, invert the realizations, and see how close the predictions are.
 
 An `Experiment` is data. `run` takes it through the whole path, the same for every experiment, and returns `Results`;
-`jifv.studies` has the paper's experiments, and `jifv.report` turns results into files, figures and tables. Everything
-about a sample, its random numbers included, depends on the seed and on the sample's number alone.
+`jifv.studies` has the paper's experiments, and `jifv.report` turns results into files, figures and tables. The
+random numbers depend on the seed and on the number of samples, never on how these are divided into batches.
 """
 
 import time
@@ -196,6 +196,21 @@ class Results(NamedTuple):
     def on_silent(self) -> Float[np.ndarray, " s"]:
         """Share of the target's squared length on features that are silent in its realization."""
         return np.sum(np.where(self.silent, self.objectives, 0) ** 2, -1)
+
+    @property
+    def directions(self) -> dict[str, Float[np.ndarray, "s n"]]:
+        """Target, prediction and response as the angles see them: projected onto V, of unit length.
+
+        Of a target off V nothing is left but rounding, which stays as short as it is.
+        """
+        vectors = {"target": self.objectives, "prediction": self.prediction_on_v, "response": self.response}
+        directions = {}
+        for name, rows in vectors.items():
+            projected = rows @ self.basis @ self.basis.T
+            length = np.linalg.norm(projected, axis=-1, keepdims=True)
+            least = 1e-3 if name == "target" else 0
+            directions[name] = projected / np.where(length > least, length, 1)
+        return directions
 
 
 class _Problem(NamedTuple):

@@ -122,7 +122,7 @@ def _cell(results: Results, coarseness: float) -> dict[str, Any]:
     """One experiment: a list a quantity, one entry a sample."""
     names = results.feature_names
     with np.errstate(invalid="ignore"):  # where a response is infinite
-        vectors = _vectors(results)
+        vectors = results.directions
     entries = _largest(vectors)
     drawn = {name: np.take_along_axis(rows, entries, -1) for name, rows in vectors.items()}
     extremes = np.concatenate([rows[np.isfinite(rows)] for rows in drawn.values()])
@@ -173,24 +173,6 @@ def _flags(results: Results) -> dict[str, Bool[np.ndarray, " s"]]:
         "target on silent features": np.greater(results.on_silent, LOST),
         "silent features": np.any(results.silent, -1),
     }
-
-
-def _vectors(results: Results) -> dict[str, Float[np.ndarray, "s n"]]:
-    """Target, prediction and response as the angles see them: on V, of unit length."""
-    projection = results.basis @ results.basis.T
-    target = results.objectives @ projection
-    # Of a target off V nothing is left but rounding, which stays as short as it is.
-    left = np.linalg.norm(target, axis=-1, keepdims=True) > 1e-3
-    return {
-        "target": np.where(left, _unit(target), target),
-        "prediction": _unit(results.prediction_on_v),
-        "response": _unit(results.response @ projection),
-    }
-
-
-def _unit(rows: Float[np.ndarray, "s n"]) -> Float[np.ndarray, "s n"]:
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)
 
 
 def _largest(vectors: dict[str, Float[np.ndarray, "s n"]]) -> Int[np.ndarray, "s e"]:

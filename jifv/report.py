@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -83,19 +84,16 @@ def write(
         _replace(folder / "table1.csv", _csv(timings(report)))
     pictures = {}
     for stem, figure in figures.for_study(study.figure, cells).items():
-        for ending in ("png", "pdf", "svg"):
-            beside = folder / f"partial-{stem}.{ending}"
-            figures.save(figure, beside)
-            if ending == "svg":
-                pictures[stem] = beside.read_text(encoding="utf-8")
-                beside.unlink()
-            else:
-                os.replace(beside, folder / f"{stem}.{ending}")
-    captioned = {_caption(stem): text for stem, text in pictures.items()}
+        for ending in ("png", "pdf"):
+            _replace_by(folder / f"{stem}.{ending}", partial(figures.save, figure))
+        vector = folder / f"partial-{stem}.svg"
+        figures.save(figure, vector)
+        pictures[_caption(stem)] = vector.read_text(encoding="utf-8")
+        vector.unlink()
     heading = f"{name}: {study.title} (section {study.section})"
     _replace_by(
         folder / "report.html",
-        lambda path: page.write(path, title=heading, cells=cells, tables=shown, figures=captioned),
+        lambda path: page.write(path, title=heading, cells=cells, tables=shown, figures=pictures),
     )
     return report
 

@@ -159,8 +159,7 @@ class _Inception(nn.Module):
 
 
 def _max_pool(module: nn.Module, name: str, smoothing: float, x, **options):
-    width = _width(module, name, smoothing, x)
-    return max_pool_ceil(x, **options) if width is None else max_pool_ceil(x, **options, smoothing=width)
+    return max_pool_ceil(x, **options, smoothing=_width(module, name, smoothing, x))
 
 
 def _width(module: nn.Module, name: str, smoothing: float, x):

@@ -246,7 +246,7 @@ def smooth_relu(x: Float[Array, "*shape"], width: float | Float[Array, ""]) -> F
 
 
 def max_pool_ceil(
-    x: Float[Array, "b h w c"], window: int = 3, stride: int = 2, padding: int = 0, smoothing: Any = 0.0
+    x: Float[Array, "b h w c"], window: int = 3, stride: int = 2, padding: int = 0, smoothing: Any = None
 ) -> Float[Array, "b p q c"]:
     """Maximum over windows that may hang over the edge ("ceil mode"): every entry is in a window.
 
@@ -263,7 +263,7 @@ def max_pool_ceil(
         stride: Distance of two windows, at most ``window``.
         padding: Width of the margin of −∞ on every side, at most half of ``window``.
         smoothing: Width s of a smooth maximum s·log(mean(exp(x/s))) over the entries that are in the input, a number
-            or an array (); 0 for the maximum itself.
+            or an array (); None for the maximum itself.
 
     Raises:
         ValueError: If stride or padding leave this range, or ``x`` is too small for a single window.
@@ -275,7 +275,7 @@ def max_pool_ceil(
     if (smallest := window - stride + 1 - 2 * padding) > min(x.shape[1:3]):
         raise ValueError(f"x must have sides of at least {smallest} for this window and stride; got {x.shape[1:3]}")
     for axis in (2, 1):
-        if isinstance(smoothing, float) and smoothing == 0:
+        if smoothing is None:
             x = _max_along(x, axis, window, stride, padding)
         else:
             x = _smooth_max_along(x, axis, window, stride, padding, smoothing)

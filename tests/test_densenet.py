@@ -8,7 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxprs import primitives
+from taps import apply_every_layer, primitives
 
 from jifv.models.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, from_torch
 from jifv.models.layers import Norm, moments
@@ -29,21 +29,6 @@ def random_variables(model, size=8, seed=0):
 
 
 # The full network, layer by layer, against PyTorch.
-
-
-def apply_every_layer(model, variables, images):
-    """Activations of every tap. Modules with the same path are evaluated once, or this would be 57 networks."""
-    known = {}
-
-    def remember(call, args, kwargs, context):
-        if isinstance(context.module, DenseNet):
-            return call(*args, **kwargs)
-        if context.module.path not in known:
-            known[context.module.path] = call(*args, **kwargs)
-        return known[context.module.path]
-
-    with nn.intercept_methods(remember):
-        return {layer: model.apply(variables, images, layer=layer) for layer in model.layer_names}
 
 
 @pytest.fixture(scope="module", params=["max", "average"])

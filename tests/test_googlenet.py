@@ -1,7 +1,6 @@
 from functools import cache, partial
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +8,8 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxprs import primitives
 from PIL import Image
+from taps import apply_every_layer, primitives
 
 from jifv.models.convert import googlenet_from_npz, googlenet_from_torchvision
 from jifv.models.googlenet import CAFFE_MEAN, SMALLEST, GoogLeNet, calibrate, variable_shapes
@@ -45,21 +44,6 @@ def torch_and_flax(version):
     if version == "bvlc":
         return network, googlenet_from_npz(torch_googlenet.caffe_tensors(network))
     return network, googlenet_from_torchvision({name: t.numpy() for name, t in network.state_dict().items()})
-
-
-def apply_every_layer(model, variables, images):
-    """Activations of every tap. Modules with the same path are evaluated once, or this would be 20 networks."""
-    known = {}
-
-    def remember(call, args, kwargs, context):
-        if isinstance(context.module, GoogLeNet) or len(context.module.path) > 1:
-            return call(*args, **kwargs)
-        if context.module.path not in known:
-            known[context.module.path] = call(*args, **kwargs)
-        return known[context.module.path]
-
-    with nn.intercept_methods(remember):
-        return {layer: model.apply(variables, images, layer=layer) for layer in model.layer_names}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxprs import primitives
+from taps import primitives
 
 from jifv.models.srnet import INPUT_CHANNELS, OUTPUT_CHANNELS, SRNet, fold, upscale, variable_shapes
 

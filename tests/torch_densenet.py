@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch_reference import activations, randomized
 
 POOLS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
@@ -66,17 +67,7 @@ class TorchDenseNet(nn.Module):
 def random_network(pool, seed=0):
     """A network in evaluation mode; weights, biases and running statistics are all random."""
     torch.manual_seed(seed)
-    network = TorchDenseNet(pool).eval()
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(0, 0.5)
-                module.running_mean.normal_(0, 0.5)
-                module.running_var.uniform_(0.5, 2)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-    return network
+    return randomized(TorchDenseNet(pool))
 
 
 def every_layer(network, images):
@@ -88,16 +79,4 @@ def every_layer(network, images):
             modules[f"transition{block}"] = getattr(network, f"trans{block}")
         for index, layer in enumerate(getattr(network, f"block{block}").layer):
             modules[f"dense{block}.{index}"] = layer.conv2
-    seen = {}
-    hooks = [
-        module.register_forward_hook(lambda _module, _inputs, out, name=name: seen.update({name: out}))
-        for name, module in modules.items()
-    ]
-    with torch.no_grad():
-        network(torch.tensor(images).permute(0, 3, 1, 2))
-    for hook in hooks:
-        hook.remove()
-    # A copy: NumPy sees torch's own memory, which an operation in place would change.
-    arrays = {name: out.permute(0, 2, 3, 1) if out.ndim == 4 else out for name, out in seen.items()}
-    arrays["pool"] = arrays["pool"][:, 0, 0]
-    return {name: array.numpy().copy() for name, array in arrays.items()}
+    return activations(network, images, modules)

@@ -3,6 +3,7 @@
 import torch
 from googlenet_tensors import TABLE
 from torch import nn
+from torch_reference import activations, randomized
 
 
 class BasicConv2d(nn.Module):
@@ -76,19 +77,7 @@ class TorchGoogLeNet(nn.Module):
 def random_network(version, seed=0):
     """A network in evaluation mode; weights, biases and running statistics are all random."""
     torch.manual_seed(seed)
-    network = TorchGoogLeNet(version).eval()
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(0, 0.5)
-                module.running_mean.normal_(0, 0.5)
-                module.running_var.uniform_(0.5, 2)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                if module.bias is not None:
-                    module.bias.normal_(0, 0.5)
-    return network
+    return randomized(TorchGoogLeNet(version))
 
 
 _OTHER_NAMES = {f"pool{stage}": f"maxpool{stage}" for stage in (1, 2, 3, 4)} | {"pool": "avgpool", "classifier": "fc"}
@@ -96,21 +85,8 @@ _OTHER_NAMES = {f"pool{stage}": f"maxpool{stage}" for stage in (1, 2, 3, 4)} | {
 
 def every_layer(network, images, layers):
     """The activations of the named layers in one forward pass, channels last."""
-    seen = {}
-    hooks = [
-        network.get_submodule(_OTHER_NAMES.get(layer, layer)).register_forward_hook(
-            lambda _module, _inputs, out, layer=layer: seen.update({layer: out})
-        )
-        for layer in layers
-    ]
-    with torch.no_grad():
-        network(torch.tensor(images).permute(0, 3, 1, 2))
-    for hook in hooks:
-        hook.remove()
-    # A copy: NumPy sees torch's own memory, which an operation in place would change.
-    arrays = {layer: out.permute(0, 2, 3, 1) if out.ndim == 4 else out for layer, out in seen.items()}
-    arrays["pool"] = arrays["pool"][:, 0, 0]
-    return {layer: array.numpy().copy() for layer, array in arrays.items()}
+    modules = {layer: network.get_submodule(_OTHER_NAMES.get(layer, layer)) for layer in layers}
+    return activations(network, images, modules)
 
 
 _CAFFE_NAMES = {
