@@ -148,8 +148,7 @@ def scatter(results: Results) -> Figure:
                 zorder=3,
             )
     place = np.stack([results.angles[series[reduced][1]], stable], -1)
-    silent = np.sum(np.where(results.silent, results.objectives, 0) ** 2, -1)
-    lost = (results.off_v > LOST) | (silent > LOST)
+    lost = (results.off_v > LOST) | (results.on_silent > LOST)
     rings = {"target lost": ("o", lost), "on the cosine's floor": ("s", results.on_floor)}
     for marker, marked in rings.values():
         main.scatter(*place[marked].T, s=80, marker=marker, facecolor="none", edgecolor="black", linewidth=0.7)
@@ -221,8 +220,7 @@ def gallery(results: Results, *, shown: int = 10, most: int = 24) -> Figure:
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0.02)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
     grid = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=(1.1, 1) * columns)
     on = " on $V$" if results.basis.shape[1] < len(results.basis) else ""
-    vectors = {"target": results.objectives, "prediction": results.prediction_on_v, "response": results.response}
-    vectors = {name: _unit(each @ results.basis @ results.basis.T) for name, each in vectors.items()}
+    vectors = results.directions
     for image, bars in grid.reshape(-1, 2)[len(chosen) :]:
         image.axis("off")
         bars.axis("off")
@@ -479,6 +477,7 @@ _OPTIONS = (
     lambda cell: _word(cell.experiment.aggregation),
     lambda cell: _word(cell.experiment.parametrization),
     lambda cell: f"k = {cell.experiment.settings.power:g}",
+    lambda cell: f"smoothing {cell.experiment.smoothing:g}" if cell.experiment.smoothing else "not smoothed",
 )
 """What groups the cells of a panel, where it differs, each as a label."""
 
@@ -680,8 +679,3 @@ def _median(values: np.ndarray) -> float:
 def _spread(count: int, most: int) -> np.ndarray:
     """At most so many of the numbers 0 to count - 1, evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)) if count else np.arange(0)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)

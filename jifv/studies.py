@@ -59,7 +59,7 @@ def smaller(cells: Iterable[Experiment], *, adam_steps: int, lbfgs_steps: int, *
 
 
 def _label(option: str, value: Any) -> str:
-    short = {"features": "n", "power": "k"}.get(option)
+    short = {"features": "n", "power": "k", "smoothing": "s"}.get(option)
     return f"{short}{value:g}".replace(".", "_") if short else str(value)
 
 
@@ -106,7 +106,8 @@ _GN4C_SMOOTH_QUICK = replace(
 
 _DNCL_QUICK = {"adam_steps": 300, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 16, "canonical": 4}
 _DNDE_QUICK = {"adam_steps": 150, "lbfgs_steps": 60, "reoptimize_steps": 20, "samples": 4}
-_GN4C_QUICK = {"adam_steps": 120, "lbfgs_steps": 30, "reoptimize_steps": 5, "samples": 2, "canonical": 1}
+_GN4C_QUICK = {"adam_steps": 800, "lbfgs_steps": 100, "reoptimize_steps": 10, "samples": 4, "canonical": 2}
+_GN4C_QUICK |= {"input_size": 112}
 _SRNET_QUICK = {"adam_steps": 200, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 8}
 
 _DNDE_CELLS = grid(_DNDE, features=(8, 16, 32, 64, 128, 256, 342), power=_POWERS) + grid(
@@ -116,6 +117,11 @@ _DNDE_QUICK_CELLS = grid(_DNDE, features=(8, 32, 342), power=(0, 2)) + grid(
     replace(_DNDE, features=32), aggregation=("mean", "pick"), power=(0, 2)
 )
 _GN4C_CELLS = grid(replace(_GN4C, samples=32, canonical=16), features=(16, 32, 64, 128, 256, 512), power=_POWERS)
+_GN4C_KINKS_CELLS = grid(
+    replace(_GN4C_SMOOTH, name="gn4c", samples=32, canonical=16),
+    features=(16, 32, 64, 128, 256, 512),
+    smoothing=(0.0, 0.1),
+)
 _GN4C_QUICK_CELLS = grid(_GN4C, features=(16, 64), power=(0, 2))
 _PARAMETRIZATIONS = ("pixels", "fourier", "fourier_decorrelated")
 _BY_PARAMETRIZATION = {
@@ -134,6 +140,16 @@ STUDIES = {
         "scatter",
         (_GN4C_SMOOTH,),
         (_GN4C_SMOOTH_QUICK,),
+    ),
+    "gn4c-kinks": Study(
+        "How many filters of inception4c can be inverted, with the kinks of the network and with smoothed ones",
+        "3.4",
+        "beta",
+        _GN4C_KINKS_CELLS,
+        smaller(
+            [cell for cell in _GN4C_KINKS_CELLS if cell.features in (16, 128)],
+            **_GN4C_QUICK | {"adam_steps": 1000, "lbfgs_steps": 0},
+        ),
     ),
     "dncl": Study(
         "The class scores of DenseNet, and the critical space",
@@ -182,7 +198,7 @@ STUDIES = {
         "3.3, Table 1",
         "timings",
         tuple(replace(cell, samples=2 * cell.batch_size, canonical=0) for cell in (_GN4C, _DNCL, _DNDE, _SRNET)),
-        smaller([replace(_GN4C, features=64)], **_GN4C_QUICK | {"samples": 2, "batch_size": 1})
+        smaller([replace(_GN4C, features=64)], **_DNDE_QUICK | {"samples": 2, "canonical": 0, "batch_size": 1})
         + smaller([_DNCL, replace(_DNDE, features=32), _SRNET], **_DNDE_QUICK | {"canonical": 0, "batch_size": 2}),
     ),
 }

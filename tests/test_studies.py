@@ -14,6 +14,7 @@ def test_every_experiment_of_the_paper_is_there():
     assert STUDIES.keys() == {
         "gn4c",
         "gn4c-smooth",
+        "gn4c-kinks",
         "dncl",
         "dn4cl",
         "dnde",
@@ -62,9 +63,17 @@ def test_quick_is_a_smaller_version_of_the_same():
     for name, study in STUDIES.items():
         for cell in study.quick:
             assert cell.samples <= 16, name
-            assert cell.settings.adam_steps <= 300 or name == "gn4c-smooth"
+            assert cell.settings.adam_steps <= 300 or cell.input_size == 112, name
             assert cell.network in {paper.network for paper in study.paper}
             assert cell.layer in {paper.layer for paper in study.paper}
+
+
+def test_kinks_are_the_only_difference_of_two_cells_of_gn4c_kinks():
+    by_features = {}
+    for cell in STUDIES["gn4c-kinks"].paper:
+        by_features.setdefault(cell.features, []).append(replace(cell, name="", smoothing=0.0))
+    assert list(by_features) == [16, 32, 64, 128, 256, 512]
+    assert all(len(pair) == 2 and pair[0] == pair[1] for pair in by_features.values())
 
 
 def test_grid_is_every_combination():
