@@ -6,6 +6,7 @@ visualize → jacobian → invert → critical → evaluate. The networks are in
 
 from jifv.aggregate import Aggregation, first, identity, max_mean, mean, pick
 from jifv.critical import CriticalSpace, SingularPairs, critical_space, critical_spaces, merge, singular_pairs
+from jifv.devices import sample_mesh
 from jifv.evaluate import (
     Choice,
     angle,
@@ -80,6 +81,7 @@ __all__ = [
     "pixels",
     "project",
     "reoptimize",
+    "sample_mesh",
     "save_state",
     "significance",
     "singular_pairs",

@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import typer
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
 from jifv import cli_models, report
+from jifv.devices import leads, sample_mesh
 from jifv.experiment import Experiment, identity, network_of, run
+from jifv.models import cache
 from jifv.store import Store
 from jifv.studies import STUDIES, Preset, Study
 
@@ -20,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(cli_models.app, name="models")
+
+_MOST_COMPILED = 2**30
+"""Bytes of compiled programs to keep. Each holds the weights of its network."""
 
 
 @app.command()
@@ -46,6 +53,9 @@ def reproduce(
     silence: Annotated[
         float | None, typer.Option(min=0, max=0.999, help="Leave out features with so short a row in the Jacobian.")
     ] = None,
+    std: Annotated[
+        float | None, typer.Option(min=0, help="Standard deviation of the initial parameters: 0.5 wakes most features.")
+    ] = None,
     input_size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input, in pixels.")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything random: the same seed, the same numbers.")] = 0,
     batch_size: Annotated[
@@ -57,6 +67,12 @@ def reproduce(
     weights: Annotated[
         Path | None, typer.Option(help="Other weights, where the experiment has one network: any convertible file.")
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Devices that share each batch; all there are if not given.")
+    ] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="This is one of several processes, as Slurm starts them.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results (runs/NAME, runs/NAME-paper).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again where a run is in the folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars and no tables.")] = False,
@@ -74,7 +90,7 @@ def reproduce(
         raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}, all", param_hint="NAME")
     steps = {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, "power": power, "cooldown": cooldown}
     other = {"network": network, "batch_size": batch_size, "reoptimize_steps": reoptimize_steps, "seed": seed}
-    other |= {"smoothing": smoothing, "silence": silence, "input_size": input_size}
+    other |= {"smoothing": smoothing, "silence": silence, "std": std, "input_size": input_size}
     chosen = {each: study for each, study in STUDIES.items() if name in (each, "all")}
     changed = {
         each: [_changed(cell, samples, steps, other) for cell in study.cells(preset)] for each, study in chosen.items()
@@ -84,11 +100,15 @@ def reproduce(
             raise typer.BadParameter(f"{each} is about several powers; leave it out", param_hint="--power")
         if weights is not None and len({cell.network for cell in changed[each]}) > 1:
             raise typer.BadParameter(f"{each} uses several networks; leave it out", param_hint="--weights")
+    _keep_compiled()
+    if distributed:
+        _join()
+    mesh = _mesh(devices)
     failed = False
     for each, study in chosen.items():
         folder = (out / each if name == "all" else out) if out else Path("runs") / _folder_name(each, preset)
         try:
-            _reproduce(each, study, changed[each], preset, folder, weights, overwrite=overwrite, quiet=quiet)
+            _reproduce(each, study, changed[each], preset, folder, weights, mesh, overwrite=overwrite, quiet=quiet)
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             cli_models.complain(f"jifv: {each}: {error}")
             failed = True
@@ -103,6 +123,7 @@ def _reproduce(
     preset: Preset,
     folder: Path,
     weights: Path | None,
+    mesh: Mesh,
     *,
     overwrite: bool,
     quiet: bool,
@@ -114,12 +135,14 @@ def _reproduce(
         network = network_of(cell, weights=weights)
         digests[cell.network] = network.digest
         path = folder / f"{cell.name}.zarr"
-        if overwrite and path.exists():
+        if overwrite and path.exists() and leads():
             shutil.rmtree(path)
         store = Store.open(path, identity(cell, network), cell.samples, cell.batch_size)
-        results.append(run(cell, network, store=store, progress=not quiet))
+        results.append(run(cell, network, store=store, mesh=mesh, progress=not quiet))
         seconds += store.total_seconds()
-    summary = report.write(study, results, folder, name=name, preset=preset, weights=digests)
+    if not leads():
+        return
+    summary = report.write(study, results, folder, name=name, preset=preset, weights=digests, devices=mesh.size)
     if quiet:
         return
     for table in report.tables(summary):
@@ -132,6 +155,31 @@ def _reproduce(
     for remark in report.remarks(summary):
         console.print(remark)
     console.print(f"{seconds:.0f} s; results in {folder}, to look at in {folder / 'report.html'}")
+
+
+def _keep_compiled() -> None:
+    """Programs that were compiled once are found again by the next run, unless the user keeps them elsewhere."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "compiled"))
+        jax.config.update("jax_compilation_cache_max_size", _MOST_COMPILED)
+
+
+def _join() -> None:
+    """Find the other processes."""
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise typer.BadParameter(
+            f"the environment does not say how to find the other processes ({error}); under Slurm, start with srun",
+            param_hint="--distributed",
+        ) from error
+
+
+def _mesh(devices: int | None) -> Mesh:
+    try:
+        return sample_mesh(devices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--devices") from error
 
 
 def _changed(cell: Experiment, samples: int | None, steps: dict, other: dict) -> Experiment:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import dm_pix
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jifv._check import check_positive
@@ -129,6 +130,7 @@ def reoptimize(
     steps: int = 500,
     settings: Settings = Settings(),  # noqa: B008 (it is immutable)
     batch_size: int | None = None,
+    mesh: Mesh | None = None,
     progress: bool = True,
     description: str = "re-optimize",
 ) -> Float[Array, "batch *p"]:
@@ -144,6 +146,7 @@ def reoptimize(
         steps: Steps of Adam.
         settings: Learning rate, power and floor; its numbers of steps are not used.
         batch_size: See `visualize`.
+        mesh: See `visualize`.
         progress: See `visualize`.
         description: See `visualize`.
 
@@ -162,6 +165,7 @@ def reoptimize(
         objectives,
         settings=settings,
         batch_size=batch_size,
+        mesh=mesh,
         progress=progress,
         description=description,
     ).parameters

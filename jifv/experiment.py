@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from jifv import aggregate, evaluate, parametrize, sample
 from jifv._check import check_count, check_nonnegative, check_positive
 from jifv._progress import bar
 from jifv.critical import CriticalSpace, critical_spaces
+from jifv.devices import in_turn, leads, over_samples, together
 from jifv.evaluate import Choice
 from jifv.invert import Inversion, check_silence, invert, triangle
 from jifv.jacobian import linearize
@@ -46,13 +48,14 @@ AGGREGATIONS: dict[str, Callable[[float], aggregate.Aggregation]] = {
 }
 """Aggregations by name, for a width of smoothing."""
 
-PARAMETRIZATIONS: dict[str, Callable[[tuple[int, int, int]], parametrize.Parametrization]] = {
+PARAMETRIZATIONS: dict[str, Callable[..., parametrize.Parametrization]] = {
     "pixels": parametrize.pixels,
     "fourier": parametrize.fourier,
     "fourier_decorrelated": partial(parametrize.fourier, decay=1.0),
-    "geometry": lambda shape: parametrize.geometry(shape[:2]),
-    "geometry_with_mask": lambda shape: parametrize.geometry(shape[:2], mask="continuous"),
+    "geometry": lambda shape, **options: parametrize.geometry(shape[:2], **options),
+    "geometry_with_mask": lambda shape, **options: parametrize.geometry(shape[:2], mask="continuous", **options),
 }
+"""Parametrizations by name, for the shape of an input and `std`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Experiment:
         features: Use the first so many channels of the layer; all of them if None.
         aggregation: Name of the aggregation, one of `AGGREGATIONS`.
         parametrization: Name of the parametrization, one of `PARAMETRIZATIONS`.
+        std: Standard deviation of the initial parameters. Features that the start leaves silent stay so: their
+            gradient is zero.
         input_size: Side of the network's input, None for its own.
         smoothing: Rounds off the network's kinks, see `jifv.models.load`, and those of the aggregation with them.
         silence: Features whose row in the Jacobian is as short as this count as silent, see `invert`.
@@ -88,6 +93,7 @@ class Experiment:
     features: int | None = None
     aggregation: str = "max_mean"
     parametrization: str = "pixels"
+    std: float = 0.01
     input_size: int | None = None
     smoothing: float = 0.0
     silence: float = 0.0
@@ -106,7 +112,8 @@ class Experiment:
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
         check_count("jacobians", self.jacobians)
-        check_nonnegative("smoothing", self.smoothing)
+        for name in ("smoothing", "std"):
+            check_nonnegative(name, getattr(self, name))
         check_silence(self.silence)
         if self.samples < 2:
             raise ValueError(f"samples must be at least 2, to compare them with one another, got {self.samples}")
@@ -217,6 +224,7 @@ class _Problem(NamedTuple):
     """What all stages of an experiment share; everything random is drawn here."""
 
     f: Response
+    mesh: Mesh | None
     to_images: Callable[[Array], Array]
     to_triangle: Callable[[Array], Array]
     objectives: np.ndarray
@@ -236,7 +244,14 @@ def network_of(experiment: Experiment, *, weights: str | Path | None = None) -> 
     )
 
 
-def run(experiment: Experiment, network: Network, *, store: Store | None = None, progress: bool = True) -> Results:
+def run(
+    experiment: Experiment,
+    network: Network,
+    *,
+    store: Store | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> Results:
     """Run an experiment, or what is left of it.
 
     Args:
@@ -244,13 +259,15 @@ def run(experiment: Experiment, network: Network, *, store: Store | None = None,
         network: The network up to the layer, see `network_of`.
         store: Where each batch goes once it is finished, and from where finished ones are taken; in memory if None.
             See `Store.open` and `identity`.
+        mesh: Devices that share each batch, see `jifv.sample_mesh`; None for one.
         progress: Whether to show a progress bar for every stage.
 
     Raises:
         ValueError: The network does not fit the experiment.
         FloatingPointError: Fewer than two realizations are finite.
     """
-    problem = _problem(experiment, network)
+    problem = _problem(experiment, network, mesh)
+    progress &= leads()
     if store is None:
         store = Store.in_memory(experiment.samples, experiment.batch_size)
 
@@ -315,11 +332,11 @@ def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
     }
 
 
-def _problem(experiment: Experiment, network: Network) -> _Problem:
+def _problem(experiment: Experiment, network: Network, mesh: Mesh | None) -> _Problem:
     features = experiment.features or network.features
     if features > network.features:
         raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
-    phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape)
+    phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape, std=experiment.std)
     aggregation = AGGREGATIONS[experiment.aggregation](network.smoothing_width)
     if experiment.features is not None:
         aggregation = aggregate.first(features, aggregation)
@@ -327,16 +344,17 @@ def _problem(experiment: Experiment, network: Network) -> _Problem:
     objectives, canonical = _objectives(objectives_key, experiment, features)
     f = compose(phi.apply, network.apply, aggregation)
 
-    def to_triangle(parameters: Float[Array, "*p"]) -> Float[Array, "n k"]:
+    def to_triangle(one: Float[Array, "1 *p"]) -> Float[Array, "1 n k"]:
         # The Jacobian without its long side. With the QR decomposition Jᵀ = U T, U with orthonormal columns, Tᵀ has
         # the left-singular vectors and the singular values of J, and so have Tᵀ and J after any product from the
         # left: the methods need no more, in n × n numbers.
-        return triangle(linearize(f, parameters, chunk=experiment.chunk).jacobian).T
+        return triangle(linearize(f, one[0], chunk=experiment.chunk).jacobian).T[None]
 
     return _Problem(
         f=f,
+        mesh=mesh,
         to_images=jax.jit(jax.vmap(phi.apply)),
-        to_triangle=jax.jit(to_triangle),
+        to_triangle=jax.jit(over_samples(to_triangle, mesh)),
         objectives=objectives,
         canonical=canonical,
         random=np.asarray(sample.sparse_objectives(random_key, experiment.samples, features, dtype=objectives.dtype)),
@@ -354,18 +372,19 @@ def _realize(experiment: Experiment, problem: _Problem, rows: np.ndarray, progre
             problem.f,
             *_padded(experiment, problem.start[rows], objectives),
             settings=experiment.settings,
+            mesh=problem.mesh,
             progress=progress,
             description=f"{experiment.name}: visualize {label}",
         )
         run = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], run)
     with _timed(seconds, "jacobian"), bar(f"{experiment.name}: Jacobians of {label}", len(rows), progress) as advance:
         triangles = []
-        for parameters in run.parameters:
-            triangles.append(np.asarray(problem.to_triangle(parameters)))
+        for each in in_turn(problem.to_triangle, problem.mesh, run.parameters):
+            triangles.append(each)
             advance()
         triangles = np.stack(triangles)
     with _timed(seconds, "invert"):
-        inversion = _invert(experiment, run.response, triangles)
+        inversion = _invert(experiment, problem, run.response, triangles)
     # Where a target lies on silent features its gradient is 0 there, and the stiff directions say nothing of it.
     values = np.where(np.isfinite(inversion.singular_values), inversion.singular_values, 0)
     share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
@@ -394,7 +413,7 @@ def _calibrate(experiment: Experiment, problem: _Problem, realized: dict) -> tup
             spaces = critical_spaces(realized["triangle"][np.flatnonzero(usable)[: experiment.jacobians]])
         for space in spaces:
             bases.append(space.basis.astype(objectives.dtype))
-            inversion = _invert(experiment, realized["response"], realized["triangle"], bases[-1])
+            inversion = _invert(experiment, problem, realized["response"], realized["triangle"], bases[-1])
             predictions.append(inversion.objective)
             gaps.append(inversion.gap)
     choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable])
@@ -428,6 +447,7 @@ def _reoptimize(
                 *_padded(experiment, parameters[rows], _usable(wanted, problem.objectives[rows])),
                 steps=experiment.reoptimize_steps,
                 settings=experiment.settings,
+                mesh=problem.mesh,
                 progress=progress,
                 description=f"{experiment.name}: re-optimize {rows[0]}–{rows[-1]} for the {name}",
             )
@@ -449,9 +469,9 @@ def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.n
     return np.concatenate(parts), np.arange(experiment.samples) >= sampled
 
 
-def _invert(experiment: Experiment, response, triangles, basis=None) -> Inversion:
-    options = {"power": experiment.settings.power, "silence": experiment.silence}
-    return jax.tree.map(np.asarray, invert(response, triangles, basis=basis, **options))
+def _invert(experiment: Experiment, problem: _Problem, response, triangles, basis=None) -> Inversion:
+    options = {"power": experiment.settings.power, "basis": basis, "silence": experiment.silence}
+    return together(jax.jit(over_samples(partial(invert, **options), problem.mesh)), problem.mesh, response, triangles)
 
 
 def _padded(experiment: Experiment, *arrays):

@@ -58,7 +58,14 @@ _REMARKS = {
 
 
 def write(
-    study: Study, cells: Sequence[Results], folder: str | Path, *, name: str, preset: Preset, weights: dict[str, str]
+    study: Study,
+    cells: Sequence[Results],
+    folder: str | Path,
+    *,
+    name: str,
+    preset: Preset,
+    weights: dict[str, str],
+    devices: int = 1,
 ) -> dict:
     """Writes all files of a study, each replaced only once it is complete.
 
@@ -69,13 +76,14 @@ def write(
         name: The study's name on the command line.
         preset: Which size of it was run, before options changed that.
         weights: Digest of the weights of each network.
+        devices: Number of devices that shared each batch.
 
     Returns:
         The summary, as in `summary.json`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    report = summary(study, cells, name=name, preset=preset, weights=weights)
+    report = summary(study, cells, name=name, preset=preset, weights=weights, devices=devices)
     _replace(folder / "summary.json", json.dumps(report, indent=2) + "\n")
     _replace(folder / "samples.csv", _csv(row for results in cells for row in samples(results)))
     shown = tables(report)
@@ -98,7 +106,9 @@ def write(
     return report
 
 
-def summary(study: Study, cells: Sequence[Results], *, name: str, preset: Preset, weights: dict[str, str]) -> dict:
+def summary(
+    study: Study, cells: Sequence[Results], *, name: str, preset: Preset, weights: dict[str, str], devices: int = 1
+) -> dict:
     """The numbers that matter, ready for JSON: no NaN, which JSON does not have, but null."""
     return _plain(
         {
@@ -108,7 +118,7 @@ def summary(study: Study, cells: Sequence[Results], *, name: str, preset: Preset
             "preset": preset,
             "weights": weights,
             "versions": {package: metadata.version(package) for package in _PACKAGES},
-            "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
+            "device": f"{devices} × {jax.devices()[0].device_kind}",
             "cells": [cell_summary(results) for results in cells],
         }
     )
@@ -135,6 +145,7 @@ def cell_summary(results: Results) -> dict:
         "smoothing": experiment.smoothing,
         "silence": experiment.silence,
         "parametrization": experiment.parametrization,
+        "std": experiment.std,
         "aggregation": experiment.aggregation,
         "learning_rate": settings.learning_rate,
         "adam_steps": settings.adam_steps,

@@ -3,6 +3,8 @@
 A stage is a group of arrays with the sample as first axis and one chunk a batch. A batch counts once the journal names
 it, and the journal is replaced, in one step of the file system, only after the batch's arrays have reached the disk. So
 a run that was killed at any moment has whole batches, and at most one that is written again.
+
+Of several processes one writes and all read: they need a file system that they share.
 """
 
 import json
@@ -18,6 +20,7 @@ from jaxtyping import Int
 from zarr.storage import LocalStore, MemoryStore
 
 from jifv._check import check_positive
+from jifv.devices import leads, wait
 
 _JOURNAL = "journal.json"
 
@@ -56,19 +59,18 @@ class Store:
         """
         folder = Path(folder)
         identity = json.loads(json.dumps(identity))  # as it will be read back
-        if (folder / _JOURNAL).is_file():
-            journal = json.loads((folder / _JOURNAL).read_text())
-            if differences := _differences(journal["identity"], identity):
-                raise ValueError(
-                    f"{folder} holds another run: {'; '.join(differences)}. Choose another folder, or delete this one "
-                    "to start again"
-                )
-        else:
+        if leads() and not (folder / _JOURNAL).is_file():
             if folder.exists() and any(folder.iterdir()):
                 raise ValueError(f"{folder} is not empty and holds no run; choose another folder")
             folder.mkdir(parents=True, exist_ok=True)
-            journal = {"identity": identity, "stages": {}}
-            _replace_durably(folder / _JOURNAL, json.dumps(journal, indent=1))
+            _replace_durably(folder / _JOURNAL, json.dumps({"identity": identity, "stages": {}}, indent=1))
+        wait(f"{folder} is there")
+        journal = _read_journal(folder)
+        if differences := _differences(journal["identity"], identity):
+            raise ValueError(
+                f"{folder} holds another run: {'; '.join(differences)}. Choose another folder, or delete this one "
+                "to start again"
+            )
         return cls(folder, journal, samples, batch_size)
 
     def rows(self, batch: int) -> Int[np.ndarray, " rows"]:
@@ -92,6 +94,13 @@ class Store:
         Raises:
             OSError: The disk is full or not writable. What was finished before stays.
         """
+        if self._folder is None or leads():
+            self._add(stage, batch, arrays, seconds)
+        if self._folder is not None:
+            wait(f"{self._folder}: {stage} {batch}")
+            self._journal = _read_journal(self._folder)
+
+    def _add(self, stage: str, batch: int, arrays: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
         entries = self._journal["stages"].get(stage, [])
         if not entries and self._folder is not None:
             shutil.rmtree(self._folder / stage, ignore_errors=True)  # what a killed first batch left
@@ -133,6 +142,10 @@ class Store:
         """Wall-clock seconds of all batches together, compilation included."""
         entries = [entry for stage in self._journal["stages"].values() for entry in stage]
         return sum(sum(entry["seconds"].values()) for entry in entries)
+
+
+def _read_journal(folder: Path) -> dict:
+    return json.loads((folder / _JOURNAL).read_text())
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:

@@ -24,10 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import serialization
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from jifv._check import check_count, check_nonnegative, check_objectives, check_positive, check_power, concrete
 from jifv._progress import bar
+from jifv.devices import divisible, gather, mesh_of, over_samples, scatter
 from jifv.response import Response, feature_count
 from jifv.significance import cosine, significance
 
@@ -196,6 +198,7 @@ def visualize(
     *,
     settings: Settings = Settings(),
     batch_size: int | None = None,
+    mesh: Mesh | None = None,
     progress: bool = True,
     description: str = "visualize",
 ) -> Visualization:
@@ -211,7 +214,9 @@ def visualize(
         parameters: Initial p, one for each objective.
         objectives: Target objectives v, finite and nonzero; of unit length for d to be comparable.
         settings: Steps, learning rate, power, floor.
-        batch_size: Samples optimized at a time, which bounds the memory; None for all. The last are padded.
+        batch_size: Samples optimized at a time, on all devices together, which bounds the memory; None for all.
+            The last are padded.
+        mesh: Devices that share each batch, see `sample_mesh`; None for the one that holds the parameters.
         progress: Whether to show progress on standard error.
         description: Name of the stage in the progress.
 
@@ -236,16 +241,17 @@ def visualize(
     with bar(description, count * total, progress) as report:
         for first in range(0, count, batch_size):
             # Repeating the last sample gives every batch the same shape, and so one compilation.
-            samples = np.minimum(np.arange(first, first + batch_size), count - 1)
+            samples = divisible(np.minimum(np.arange(first, first + batch_size), count - 1), mesh)
             kept = min(batch_size, count - first)
-            state = _start(parameters[samples], objectives[samples], settings)
+            state = scatter(_start(parameters[samples], objectives[samples], settings), mesh)
             done = 0
             while not finished(state, settings):
                 state = advance(f, state, settings, 10)
                 report(kept * (int(state.step) - done))
                 done = int(state.step)
             report(kept * (total - done))
-            parts.append(jax.tree.map(lambda x, kept=kept: x[:kept], finish(f, state, settings)))
+            end = finish(f, state, settings)
+            parts.append(jax.tree.map(lambda x, kept=kept: x[:kept], end if mesh is None else gather(end)))
     return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
 
@@ -307,7 +313,11 @@ def finished(state: State, settings: Settings) -> bool:
 
 def finish(f: Response, state: State, settings: Settings) -> Visualization:
     """Result of a run, also of one that is not finished. See `visualize`."""
-    response, value, gradient = _evaluate(f, settings, state.parameters, state.objectives)
+    return _finish(settings, state, *_evaluate(f, settings, state.parameters, state.objectives))
+
+
+@partial(jax.jit, static_argnums=0)
+def _finish(settings: Settings, state: State, response: Array, value: Array, gradient: Array) -> Visualization:
     cos = cosine(response, state.objectives)
     floor = -np.inf if settings.floor is None or settings.power == 0 else settings.floor
     return Visualization(
@@ -435,19 +445,27 @@ def _evaluate(f: Response, settings: Settings, parameters: Array, objectives: Ar
     are no part of it.
     """
     options = {"power": settings.power, "floor": settings.floor, "precision": settings.precision}
-    return _response_and_gradient(f, parameters, objectives, **options)
+    return _response_and_gradient(f, parameters, objectives, mesh=mesh_of(parameters), **options)
 
 
-@partial(jax.jit, static_argnames=("f", "power", "floor", "precision"))
+@partial(jax.jit, static_argnames=("f", "mesh", "power", "floor", "precision"))
 def _response_and_gradient(
-    f: Response, parameters: Array, objectives: Array, *, power: float, floor: float | None, precision: str
+    f: Response,
+    parameters: Array,
+    objectives: Array,
+    *,
+    mesh: Mesh | None,
+    power: float,
+    floor: float | None,
+    precision: str,
 ) -> tuple[Array, Array, Array]:
     def loss(p: Array, v: Array) -> tuple[Array, Array]:
         response = f(p)
         return -significance(response, v, power=power, floor=floor), response
 
     with jax.default_matmul_precision(precision):
-        (value, response), slope = jax.vmap(jax.value_and_grad(loss, has_aux=True))(parameters, objectives)
+        batch_loss = over_samples(jax.vmap(jax.value_and_grad(loss, has_aux=True)), mesh)
+        (value, response), slope = batch_loss(parameters, objectives)
     return response, value, slope
 
 

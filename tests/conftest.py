@@ -14,6 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 matplotlib.use("Agg")
+# Nothing that a test compiles goes into the user's cache, nor comes from it. Also in the processes that tests start.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+jax.config.update("jax_enable_compilation_cache", False)
 
 
 # Shapes and types in signatures are checked at run time, in jifv and in jifv.models.

@@ -1,5 +1,6 @@
 import json
 
+import jax
 import pytest
 from toy import TOY, network, scores
 from typer.testing import CliRunner
@@ -9,6 +10,9 @@ from jifv.cli import app
 from jifv.studies import STUDIES, Study, grid, smaller
 
 [SMALL] = smaller([TOY], adam_steps=2, lbfgs_steps=1, samples=4, canonical=1, reoptimize_steps=1)
+
+
+KEPT = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
 
 
 @pytest.fixture
@@ -32,8 +36,9 @@ def read(folder):
 
 def test_help_names_every_option_and_experiment():
     text = CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
-    options = "preset samples adam-steps lbfgs-steps reoptimize-steps power seed batch-size network weights out quiet"
-    for option in (*options.split(), "overwrite", "cooldown", "smoothing", "silence", "input-size"):
+    options = "preset samples adam-steps lbfgs-steps reoptimize-steps power seed batch-size network weights out quiet "
+    options += "overwrite cooldown smoothing silence std input-size devices distributed"
+    for option in options.split():
         assert f"--{option}" in text
     for name in STUDIES:
         assert name in text
@@ -109,6 +114,41 @@ def test_bad_options_are_refused(toy, arguments):
     result = call("toy", *arguments)
     assert result.exit_code == 2
     assert arguments[0] in result.output
+
+
+def test_more_devices_than_there_are_are_refused(toy, tmp_path):
+    result = call("toy", "--devices", 1000, "--out", tmp_path / "a")
+    assert result.exit_code == 2
+    assert "devices must be at most the" in result.output.replace("\n", " ")
+    assert not (tmp_path / "a").exists()
+
+
+def test_one_of_several_processes_without_the_others_is_refused(toy, tmp_path, monkeypatch):
+    def initialize():
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jifv.cli.jax.distributed, "initialize", initialize)
+    result = call("toy", "--distributed", "--out", tmp_path / "a")
+    assert result.exit_code == 2
+    assert "coordinator_address should be defined" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_number_of_devices_is_in_the_summary(toy, tmp_path):
+    call("toy", "--quiet", "--devices", 1, "--out", tmp_path)
+    assert read(tmp_path)["device"].startswith("1 × ")
+
+
+@pytest.mark.parametrize("own", [None, "elsewhere"])
+def test_compiled_programs_are_kept_beside_the_networks_unless_the_user_keeps_them(own, toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("JIFV_CACHE", str(tmp_path))
+    before = {option: getattr(jax.config, option) for option in KEPT}
+    jax.config.update("jax_compilation_cache_dir", own)
+    try:
+        call("toy", "--quiet", "--out", tmp_path / "a")
+        assert jax.config.jax_compilation_cache_dir == (own or str(tmp_path / "compiled"))
+    finally:
+        for option, value in before.items():
+            jax.config.update(option, value)
 
 
 def test_one_power_for_an_experiment_about_powers_is_refused(toy, tmp_path):

@@ -1,5 +1,7 @@
 """A small experiment: a smooth network with the trivial direction that a trained classifier has."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,6 +21,8 @@ TOY = Experiment(
     reoptimize_steps=3,
     jacobians=8,
 )
+UNEVEN = replace(TOY, samples=11, batch_size=5, settings=replace(TOY.settings, adam_steps=60, lbfgs_steps=20))
+"""Batches of 5, 5 and 1."""
 
 
 def network(apply):

@@ -1,0 +1,128 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from toy import UNEVEN, network, scores
+
+import jifv
+from jifv.devices import divisible, gather, in_turn, mesh_of, over_samples, scatter, together
+from jifv.experiment import run
+
+PROGRAM = Path(__file__).with_name("many_devices.py")
+
+
+def started(folder, *arguments, devices):
+    """A process with so many devices, and what it prints."""
+    path = os.pathsep.join([str(PROGRAM.parent), str(PROGRAM.parent.parent)])
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+    return subprocess.Popen(
+        [sys.executable, PROGRAM, folder, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(*processes):
+    """Wait for all, which need one another."""
+    try:
+        for process in processes:
+            said, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    with jax.enable_x64(True):
+        return run(UNEVEN, network(scores), progress=False)
+
+
+def assert_same_but_for_rounding(path, expected, devices):
+    with np.load(path) as found:
+        assert found["devices"] == devices
+        for name in ("objectives", "random", "canonical", "adam_steps", "lbfgs_steps", "finite", "on_floor"):
+            np.testing.assert_array_equal(found[name], getattr(expected, name), err_msg=name)
+        for name in ("parameters", "images", "response", "significance", "prediction_on_v", "beta"):
+            np.testing.assert_allclose(found[name], getattr(expected, name), rtol=1e-6, atol=1e-7, err_msg=name)
+        for name, value in expected.ssim.items():
+            np.testing.assert_allclose(found[f"ssim_{name}"], value, rtol=1e-6, err_msg=name)
+
+
+def test_eight_devices_compute_what_one_computes(on_one_device, tmp_path):
+    finished(started(tmp_path, devices=8))
+    assert_same_but_for_rounding(tmp_path / "process0.npz", on_one_device, devices=8)
+
+
+def test_two_processes_compute_what_one_computes_and_both_have_it(on_one_device, tmp_path):
+    port = free_port()
+    finished(*(started(tmp_path, str(process), "2", port, devices=2) for process in range(2)))
+    for process in range(2):
+        assert_same_but_for_rounding(tmp_path / f"process{process}.npz", on_one_device, devices=4)
+
+
+def test_mesh_of_one_device():
+    mesh = jifv.sample_mesh(1)
+    assert mesh.devices.tolist() == jax.devices()[:1]
+    assert jifv.sample_mesh(jax.devices()[:1]) == mesh
+    assert jifv.sample_mesh().size == jax.device_count()
+
+
+@pytest.mark.parametrize(
+    ("devices", "error", "message"),
+    [
+        (0, ValueError, "devices must be at least 1, got 0"),
+        (10_000, ValueError, "devices must be at most the"),
+        ([], ValueError, "devices must be at least one, got an empty sequence"),
+        (1.5, TypeError, "devices must be a positive integer, got 1.5"),
+    ],
+)
+def test_wrong_devices(devices, error, message, unchecked):
+    with pytest.raises(error, match=message):
+        jifv.sample_mesh(devices)
+
+
+@pytest.mark.parametrize(("size", "rows"), [(1, [0, 1, 2, 3, 4]), (2, [0, 1, 2, 3, 4, 4]), (8, [0, 1, 2, 3, *[4] * 4])])
+def test_the_last_sample_is_repeated_until_devices_can_divide(size, rows):
+    mesh = Mesh(np.array(jax.devices()[:1] * size), ("samples",))  # of one device, so that there is no need for eight
+    np.testing.assert_array_equal(divisible(np.arange(5), mesh), rows)
+    np.testing.assert_array_equal(divisible(np.arange(5), None), np.arange(5))
+
+
+@pytest.mark.parametrize("mesh", [None, "one"])
+def test_together_and_in_turn_are_the_function_itself(mesh):
+    mesh = mesh and jifv.sample_mesh(1)
+    x, y = np.arange(12.0, dtype=np.float32).reshape(4, 3), np.arange(4, dtype=np.float32)
+
+    def function(x, y):
+        return {"sum": x.sum(-1) + y, "square": x**2}
+
+    expected = jax.tree.map(np.asarray, function(x, y))
+    compiled = jax.jit(over_samples(function, mesh))
+    jax.tree.map(np.testing.assert_array_equal, together(compiled, mesh, x, y), expected)
+    each = list(in_turn(compiled, mesh, x, jnp.asarray(y)))
+    assert len(each) == 4
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda *rows: np.stack(rows), *each), expected)
+
+
+def test_what_is_not_divided_has_no_mesh():
+    assert mesh_of(np.zeros(3)) is None
+    assert mesh_of(jnp.zeros(3)) is None
+    assert mesh_of(scatter(jnp.zeros(3), jifv.sample_mesh(1))) is None
+    assert isinstance(gather(jnp.zeros(3)), np.ndarray)
