@@ -1,0 +1,97 @@
+"""A step of feature visualization: value and gradient of the significance with respect to p, ours and PyTorch's.
+
+    python benchmarks/fv_step.py --out benchmarks/results/fv_step
+
+Pixels (SRNet: geometry), max-mean(3, 2), k = 2, floor 0.1. Ours is the function that `jifv.visualize` calls in each
+step. Both sides have the same weights, realizations and objectives, in float32.
+"""
+
+import tempfile
+
+import networks
+import pairs
+
+TOLERANCE = (1e-5, 1e-5, 0.03)
+"""Of r, d and its gradient. In a gradient a ReLU at a kink, where rounding decides, makes up to 1 %."""
+
+
+def ours(name, path, batch, size):
+    import jax
+    import jax.numpy as jnp
+
+    import jifv
+    from jifv.visualize import _evaluate
+
+    f, settings = networks.ours(name, path, size), jifv.Settings()
+    p, v = map(jnp.asarray, networks.inputs(name, batch, size))
+    return lambda: jax.block_until_ready(_evaluate(f, settings, p, v))
+
+
+def theirs(name, path, batch, size, channels_last, compiled=False):
+    import torch
+
+    f, parameters = networks.theirs(name, path, channels_last=channels_last)
+    p, v = networks.inputs(name, batch, size)
+    p = parameters(p).requires_grad_()
+    v = torch.from_numpy(v).to(p.device)
+
+    def loss(p, v):
+        r = f(p)
+        product = (r * v).sum(1)
+        cosine = product / (r.norm(dim=1) * v.norm(dim=1))
+        return r, -product * cosine.clamp(min=0.1) ** 2
+
+    forward = torch.compile(loss) if compiled else loss
+
+    def step():
+        r, values = forward(p, v)
+        (gradient,) = torch.autograd.grad(values.sum(), p)
+        if gradient.is_cuda:
+            torch.cuda.synchronize()
+        return r.detach(), values.detach(), gradient.permute(0, 2, 3, 1)
+
+    return _or_unavailable(step) if compiled else step
+
+
+def _or_unavailable(step):
+    """Inductor needs a C++ compiler, which it looks for at the first call."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    def attempt():
+        try:
+            return step()
+        except TorchDynamoException as error:
+            raise pairs.Unavailable(str(error).strip().splitlines()[0]) from error
+
+    return attempt
+
+
+def sides(name, path, batch, size):
+    """Ours and all that PyTorch offers."""
+    case = (name, path, batch, size)
+    return [
+        pairs.Side("ours", ours, case),
+        pairs.Side("PyTorch, contiguous", theirs, (*case, False)),
+        pairs.Side("PyTorch, channels last", theirs, (*case, True)),
+        pairs.Side("torch.compile, contiguous", theirs, (*case, False, True)),
+        pairs.Side("torch.compile, channels last", theirs, (*case, True, True)),
+    ]
+
+
+def main():
+    parser = pairs.parser(__doc__)
+    parser.add_argument("--networks", nargs="+", choices=networks.TAPS, default=list(networks.TAPS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--size", type=int, help="side of the input, if not the network's own")
+    options = parser.parse_args()
+    report = pairs.Report("fv_step", options)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.networks:
+            path, size = networks.weights(name, folder), options.size or networks.TAPS[name].size
+            for batch in options.batches:
+                case = f"{path.stem} {size}×{size}, batch {batch}"
+                report.compare(case, sides(name, path, batch, size), tolerance=TOLERANCE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fv_step
+import jacobian
+import jax
+import networks
+import numpy as np
+import pairs
+import pytest
+import toy_sides
+
+from jifv.models import read_weights
+from jifv.models.densenet import from_torch
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+# The harness, on steps that NumPy computes. Every side costs a process.
+
+
+def test_table_and_files(tmp_path, capsys):
+    options = pairs.parser("").parse_args(["--rounds", "2", "--threads", "1", "--out", str(tmp_path)])
+    report = pairs.Report("toy", options)
+    sides = [
+        pairs.Side("missing", toy_sides.missing),
+        pairs.Side("whole", toy_sides.square, (8,), values=toy_sides.upper_half),
+        pairs.Side("part", toy_sides.upper_rows, (8,), scale=1000.0, note="4 rows"),
+        pairs.Side("absent", toy_sides.absent),
+        pairs.Side("killed", toy_sides.killed),
+    ]
+    missed, whole, part, nowhere, dead = report.compare("size 8", sides)
+    assert missed.unavailable == "not on Mondays"
+    assert "a_package_that_nobody_has" in nowhere.unavailable
+    assert "code -9" in dead.unavailable
+    assert len(whole.seconds) == len(part.seconds) == 2
+    assert whole.differences == part.differences == (0,)
+    assert whole.ratio == 1
+    assert part.ratio == part.median / whole.median
+    assert min(part.seconds) >= 1  # a thousand times the millisecond that it sleeps
+    assert whole.first > 0
+    assert whole.resident > 2**20
+
+    table = (tmp_path / "toy.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == table
+    rows = [line for line in table.splitlines() if line.startswith("| size 8 |")]
+    assert len(rows) == 5
+    assert {row.count("|") for row in rows} == {9}
+    assert "| missing | not available: not on Mondays |" in rows[0]
+    assert "| part (4 rows) |" in rows[2]
+    written = json.loads((tmp_path / "toy.json").read_text(encoding="utf-8"))
+    assert written["environment"].keys() == {"CPU", "Python", "versions", "commit", "command"}
+    assert written["cases"][0]["sides"][1]["seconds"] == list(whole.seconds)
+    assert written["cases"][0]["sides"][0]["ratio"] is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pairs.Side("other", toy_sides.square, (8, 1.01)),
+        pairs.Side("other", toy_sides.square, (7,)),
+        pairs.Side("other", toy_sides.not_a_number),
+    ],
+)
+def test_different_values_are_an_error(other):
+    with pytest.raises(ValueError, match="other and whole return different values"):
+        pairs.compare([pairs.Side("whole", toy_sides.square, (8,)), other], rounds=1, threads=1)
+
+
+def test_broken_side_is_an_error_with_its_traceback():
+    with pytest.raises(RuntimeError, match=r"(?s)broken failed.*lambda: 1 / 0.*ZeroDivisionError"):
+        pairs.compare([pairs.Side("broken", toy_sides.broken)], threads=1)
+
+
+def test_limits_hold_for_the_sides_only(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    before = pairs.cores()
+    side = pairs.Side("limits", toy_sides.limits, values=toy_sides.checked)
+    (measured,) = pairs.compare([side], rounds=1, threads=1)
+    assert not measured.unavailable
+    assert pairs.cores() == before
+    assert os.environ["OMP_NUM_THREADS"] == "77"
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak on request")
+def test_memory_is_that_of_the_step():
+    (measured,) = pairs.compare([pairs.Side("large", toy_sides.large, (64,))], rounds=1, threads=1)
+    assert 60 < measured.peak / 2**20 < 80
+
+
+# The scripts.
+
+
+@pytest.mark.parametrize("name", ["fv_step", "jacobian"])
+def test_help(name):
+    command = [sys.executable, BENCHMARKS / f"{name}.py", "--help"]
+    assert "--rounds" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def assert_close(ours, theirs, tolerance):
+    differences = pairs.differences([np.asarray(array) for array in theirs], [np.asarray(array) for array in ours])
+    assert len(differences) == len(tolerance)
+    assert np.all(np.array(differences) <= tolerance)
+
+
+def test_densenets_are_the_same(tmp_path):
+    pytest.importorskip("torch", reason="the other side is PyTorch")
+    path = networks.weights("densenet", tmp_path)
+    expected, _ = read_weights(path)
+    jax.tree.map(
+        np.testing.assert_array_equal, from_torch(networks.torch_network("densenet", path).state_dict()), expected
+    )
+    theirs, parameters = networks.theirs("densenet", path)
+    assert theirs(parameters(networks.inputs("densenet", 2, 32)[0])).shape == (2, networks.TAPS["densenet"].features)
+
+
+def test_googlenets_are_the_same(tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="the other side is PyTorch")
+    monkeypatch.setenv("JIFV_CACHE", str(tmp_path))  # random weights, wherever this runs
+    path = networks.weights("googlenet-bvlc", tmp_path)
+    p, _ = networks.inputs("googlenet-bvlc", 2, 48)
+    ours = jax.jit(jax.vmap(networks.ours("googlenet-bvlc", path, 48)))(p)
+    theirs, parameters = networks.theirs("googlenet-bvlc", path, channels_last=True)
+    assert_close([ours], [theirs(parameters(p))], [1e-5])
+
+
+def test_steps_are_the_same():
+    pytest.importorskip("torch", reason="the other side is PyTorch")
+    case = ("srnet", networks.weights("srnet", ""), 2, 8)
+    ours = fv_step.ours(*case)()
+    assert [array.shape for array in ours] == [(2, 64), (2,), (2, 8, 8, 3)]
+    for channels_last in (False, True):
+        assert_close(ours, fv_step.theirs(*case, channels_last)(), fv_step.TOLERANCE)
+
+
+def test_jacobians_are_the_same():
+    pytest.importorskip("torch", reason="the other side is PyTorch")
+    case = ("srnet", networks.weights("srnet", ""), 8)
+    expected = jacobian.some_rows(jacobian.ours(*case, None)())
+    assert expected[1].shape == (32, 8 * 8 * 3)
+    for channels_last in (False, True):
+        for step in (jacobian.vmap_over_vjp(*case, 24, channels_last), jacobian.loop(*case, 32, channels_last)):
+            assert_close(expected, jacobian.some_rows(step()), jacobian.TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), [("fv_step", ["--batches", "2"]), ("jacobian", ["--chunks", "16"])])
+def test_script(name, options, tmp_path):
+    pytest.importorskip("torch", reason="the other side is PyTorch")
+    options = ["--networks", "srnet", "--size", "8", "--rounds", "1", "--out", tmp_path, *options]
+    subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", *options], check=True, timeout=600)
+    (*_, case) = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["cases"]
+    assert len(case["sides"]) == 5
+    assert not any(side["unavailable"] for side in case["sides"] if "compile" not in side["name"])
