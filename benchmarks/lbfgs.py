@@ -1,18 +1,21 @@
 """L-BFGS: gradients of the whole batch that an iteration costs, ours against JAXopt's own line searches under vmap.
 
-    python benchmarks/lbfgs.py
+    python benchmarks/lbfgs.py --out benchmarks/results/lbfgs
 
-Every evaluation of the response function on the batch is counted by a callback from inside the compiled program. Both
-sides start from the same realizations, 200 steps of Adam in, and run until as many iterations are done.
+Every evaluation of the response function on the batch is counted by a callback from inside the compiled program. All
+start from the same realizations, 200 steps of Adam in, but every second sample from where L-BFGS ended before: there
+a line search has little left to find and must not hold up the others. Most of the time goes to the line searches of
+JAXopt.
 """
 
-import argparse
 import warnings
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pairs
+from tables import Table
 
 import jifv
 
@@ -51,11 +54,47 @@ def network(x):
     return jax.nn.relu(convolve(jax.nn.relu(convolve(x[None] - 0.5, first)), second))[0]
 
 
+def starts(f, phi, batch):
+    """Realizations, every second one converged, and objectives."""
+    objectives = jifv.sparse_objectives(jax.random.key(0), batch, 16)
+    start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), batch))
+    adam, both = (jifv.Settings(adam_steps=200, lbfgs_steps=steps) for steps in (0, 1000))
+    fresh, converged = (
+        jifv.visualize(f, start, objectives, settings=settings, progress=False).parameters for settings in (adam, both)
+    )
+    mixed = jnp.where((jnp.arange(batch) % 2 == 0)[:, None, None, None], fresh, converged)
+    return mixed, objectives
+
+
+def ours(f, start, objectives, iterations):
+    """Realizations and the number of iterations of the sample that took most."""
+    settings = jifv.Settings(adam_steps=0, lbfgs_steps=iterations)
+    result = jifv.visualize(f, start, objectives, settings=settings, progress=False)
+    return result.parameters, int(result.lbfgs_steps.max())
+
+
+def theirs(search, f, start, objectives, iterations):
+    """The same by JAXopt, whose iterations all samples take together."""
+
+    def loss(p, v):
+        return -jifv.significance(f(p), v, power=2.0, floor=0.1)
+
+    solver = jaxopt.LBFGS(loss, linesearch=search, maxiter=iterations, tol=0.0, unroll=False, implicit_diff=False)
+    run = jax.jit(jax.vmap(lambda p, v: solver.run(p, v).params))
+    return jax.block_until_ready(run(start, objectives)), iterations
+
+
+SIDES = {
+    "ours": ours,
+    **{f"jaxopt, {search}": partial(theirs, search) for search in ("zoom", "backtracking", "hager-zhang")},
+}
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=8)
+    parser = pairs.parser(__doc__)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--iterations", type=int, default=60)
-    arguments = parser.parse_args()
+    options = parser.parse_args()
 
     counter = Counter()
     phi = jifv.pixels((24, 24, 3))
@@ -64,37 +103,16 @@ def main():
     def counted(p):
         return plain(p) + counter(p)
 
-    objectives = jifv.sparse_objectives(jax.random.key(0), arguments.batch, 16)
-    start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), arguments.batch))
-    adam = jifv.Settings(adam_steps=200, lbfgs_steps=0)
-    start = jifv.visualize(plain, start, objectives, settings=adam, progress=False).parameters
-
-    print(
-        f"batch {arguments.batch}, {arguments.iterations} iterations; {jax.devices()[0].device_kind}, "
-        f"jax {jax.__version__}"
-    )
-    print("| line search | gradients an iteration | mean significance |")
-    print("| --- | --- | --- |")
-    ours = jifv.Settings(adam_steps=0, lbfgs_steps=arguments.iterations)
-    counter.count = 0
-    result = jifv.visualize(counted, start, objectives, settings=ours, progress=False)
-    iterations = int(result.lbfgs_steps.max())
-    print(f"| ours | {counter.count / iterations:.2f} | {float(result.significance.mean()):.5f} |")
-
-    def loss(p, v):
-        return -jifv.significance(counted(p), v, power=2.0, floor=0.1)
-
-    for search in ("zoom", "backtracking", "hager-zhang"):
-        solver = jaxopt.LBFGS(
-            loss, linesearch=search, maxiter=arguments.iterations, tol=0.0, unroll=False, implicit_diff=False
-        )
-        counter.count = 0
-        parameters = jax.jit(jax.vmap(lambda p, v, solver=solver: solver.run(p, v).params))(start, objectives)
-        jax.block_until_ready(parameters)
-        significance = jifv.significance(jax.vmap(plain)(parameters), objectives, power=2.0, floor=0.1)
-        print(
-            f"| jaxopt, {search} | {counter.count / arguments.iterations:.2f} | {float(jnp.mean(significance)):.5f} |"
-        )
+    columns = ("batch", "line search", "gradients an iteration", "mean significance")
+    table = Table("lbfgs", columns, threads=options.threads, out=options.out)
+    for batch in options.batches:
+        start, objectives = starts(plain, phi, batch)
+        for name, run in SIDES.items():
+            counter.count = 0
+            parameters, iterations = run(counted, start, objectives, options.iterations)
+            gradients = counter.count / iterations
+            significance = jifv.significance(jax.vmap(plain)(parameters), objectives, power=2.0, floor=0.1)
+            table.row(batch, name, gradients, float(significance.mean()))
 
 
 if __name__ == "__main__":

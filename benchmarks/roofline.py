@@ -6,15 +6,14 @@ The peak is that of a large matrix product, measured in the same run. FLOP are t
 by XLA's cost analysis, with every loop over chunks laid out. On a GPU "highest" is float32 and "default" TF32.
 """
 
-import json
 import statistics
 import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
 import networks
 import pairs
+from tables import Table
 
 STEPS = {"densenet": 800 + 300, "googlenet-bvlc": 3000 + 500, "srnet": 800 + 300}
 """Gradients of a realization at the paper's size, Adam and L-BFGS."""
@@ -34,14 +33,14 @@ def seconds(function, rounds):
     return statistics.median(times)
 
 
-def peak(precision, rounds, side):
-    """FLOP a second of a product of square matrices."""
+def product(side, precision):
+    """Of square matrices."""
     import jax
     import jax.numpy as jnp
 
-    a = jax.random.normal(jax.random.key(0), (side, side))
-    product = jax.jit(partial(jnp.matmul, precision=precision))
-    return 2 * side**3 / seconds(lambda: product(a, a), rounds)
+    matrix = jax.random.normal(jax.random.key(0), (side, side))
+    multiply = jax.jit(partial(jnp.matmul, precision=precision))
+    return lambda: multiply(matrix, matrix)
 
 
 def measure(name, path, batch, rounds):
@@ -75,41 +74,30 @@ def main():
     parser.add_argument("--batch", type=int, help="samples of a step, if not those of `jifv reproduce --preset paper`")
     parser.add_argument("--matrix", type=int, default=4096, help="side of the matrices of the peak")
     options = parser.parse_args()
-    import jax
 
-    lines = ["# roofline", "", f"- device: {jax.devices()[0].device_kind}"]
-    lines += [f"- {key}: {value}" for key, value in pairs.environment(options.threads).items()]
-    peaks = {precision: peak(precision, options.rounds, options.matrix) for precision in ("highest", "default")}
-    lines += [f"- peak, {precision}: {rate / 1e9:.0f} GFLOP/s" for precision, rate in peaks.items()]
-    lines += ["", "| network | part | precision | GFLOP | ms | GFLOP/s | of the peak |"]
-    lines += ["| --- | --- | --- | --: | --: | --: | --: |"]
-    plans = ["", "| network | gradients | TFLOP an inversion | s an inversion | device-hours a million |"]
-    plans += ["| --- | --: | --: | --: | --: |"]
-    content = []
+    columns = ("network", "part", "precision", "GFLOP", "ms", "GFLOP/s", "% of the peak")
+    table = Table("roofline", columns, threads=options.threads, out=options.out)
+    peaks, plans = {}, []
+    for precision in ("highest", "default"):
+        flop = 2 * options.matrix**3
+        took = seconds(product(options.matrix, precision), options.rounds)
+        peaks[precision] = flop / took
+        table.row(
+            "–", f"product of {options.matrix}² matrices", precision, flop / 1e9, 1e3 * took, flop / took / 1e9, 100.0
+        )
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
             batch = options.batch or BATCH[name]
             rows = measure(name, networks.weights(name, folder), batch, options.rounds)
             for part, precision, flop, took in rows:
                 rate = flop / took
-                lines.append(
-                    f"| {name} | {part} | {precision} | {flop / 1e9:.1f} | {1e3 * took:.1f} | {rate / 1e9:.0f} | "
-                    f"{rate / peaks[precision]:.0%} |"
-                )
-                content.append({"network": name, "part": part, "precision": precision, "flop": flop, "seconds": took})
-            (_, _, step_flop, step), _, (_, _, jacobian_flop, jacobian) = rows
-            flop, took = (
-                STEPS[name] / batch * each + one for each, one in ((step_flop, jacobian_flop), (step, jacobian))
-            )
-            plans.append(f"| {name} | {STEPS[name]} | {flop / 1e12:.2f} | {took:.2f} | {took * 1e6 / 3600:.0f} |")
-    text = "\n".join(lines + plans) + "\n"
-    print(text)
-    if options.out is not None:
-        folder = Path(options.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "roofline.md").write_text(text, encoding="utf-8")
-        content = {"environment": pairs.environment(options.threads), "peaks": peaks, "rows": content}
-        (folder / "roofline.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                table.row(name, part, precision, flop / 1e9, 1e3 * took, rate / 1e9, 100 * rate / peaks[precision])
+            (_, _, *step), _, (_, _, *jacobian) = rows
+            plans.append((name, *(STEPS[name] / batch * each + one for each, one in zip(step, jacobian, strict=True))))
+    columns = ("network", "gradients", "TFLOP an inversion", "s an inversion", "device-hours a million")
+    table = Table("million", columns, threads=options.threads, out=options.out)
+    for name, flop, took in plans:
+        table.row(name, STEPS[name], flop / 1e12, took, took * 1e6 / 3600)
 
 
 if __name__ == "__main__":

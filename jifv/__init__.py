@@ -17,7 +17,7 @@ from jifv.evaluate import (
     reoptimize,
     ssim,
 )
-from jifv.invert import Inversion, invert, invert_at
+from jifv.invert import Inversion, invert, invert_at, invert_batch
 from jifv.jacobian import Linearization, linearize, linearize_batch
 from jifv.parametrize import Parametrization, fourier, geometry, pixels
 from jifv.response import Response, compose, feature_count
@@ -71,6 +71,7 @@ __all__ = [
     "identity",
     "invert",
     "invert_at",
+    "invert_batch",
     "linearize",
     "linearize_batch",
     "load_state",

@@ -2,18 +2,24 @@
 
 The gradient of the significance is, up to a positive factor, Jᵀ B v with B = (k+1)·I − k·r̂r̂ᵀ. Everything is
 a singular value decomposition, never an eigendecomposition of a Gram matrix: squaring the condition number
-would in float32 lose every singular value below 3e-4 of the largest, which is where the answer lives. A
-`batch` may be any number of leading axes.
+would in float32 lose every singular value below 3e-4 of the largest, which is where the answer lives. The
+Jacobian, by far the largest array, is read once, for the triangle T in Jᵀ = U T; the rest is n × n. A `batch`
+may be any number of leading axes.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, ScalarLike
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, ScalarLike
 
 from jifv._check import check_nonnegative, check_power, concrete
+from jifv._progress import bar
+from jifv.devices import in_turn, over_samples
 from jifv.jacobian import linearize
 from jifv.response import Response, feature_count
 from jifv.significance import gradient_product, gradient_solve
@@ -129,6 +135,57 @@ def invert_at(
     return invert(response, jacobian, power=power, basis=basis, silence=silence)
 
 
+def invert_batch(
+    f: Response,
+    parameters: Float[Array | np.ndarray, "batch *p"],
+    *,
+    power: float = 2.0,
+    basis: Float[ArrayLike, "n q"] | None = None,
+    silence: float = 0.0,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+    description: str = "invert",
+) -> Inversion:
+    """Invert many realizations, one a device at a time: no Jacobian outlives its inversion.
+
+    Compiled once for each f, shape and set of options, so pass the same function object again.
+
+    Args:
+        f: response function of one sample, p of any shape to r of shape (n,).
+        parameters: p of each sample, along the first axis.
+        power: k ≥ 0 of the cosine term.
+        basis: orthonormal basis of the critical space, shape (n, q); Rⁿ if None.
+        silence: see `invert`.
+        chunk: see `linearize`.
+        mesh: devices that share the batch, see `sample_mesh`; None for the default one.
+        progress: whether to show progress on standard error.
+        description: name of the stage in the progress.
+
+    Returns:
+        The `Inversion`, in the order of the samples, its arrays NumPy's.
+
+    Raises:
+        TypeError: as `linearize` and `invert`.
+        ValueError: as `linearize` and `invert`, or there are no samples; before f is evaluated.
+    """
+    shape, dtype = jnp.shape(parameters), jnp.result_type(parameters)
+    if not shape or not shape[0]:
+        raise ValueError(f"parameters must hold at least one sample on the first axis, got shape {shape}")
+    check_power(power)
+    check_silence(silence)
+    features = feature_count(f, jax.ShapeDtypeStruct(shape[1:], dtype))
+    if basis is not None:
+        check_basis(basis, features)
+    options = {"power": float(power), "silence": float(silence), "chunk": chunk, "mesh": mesh}
+    inversions = []
+    with bar(description, shape[0], progress) as advance:
+        for inversion in in_turn(partial(_invert_rows, f, basis, **options), mesh, parameters):
+            inversions.append(inversion)
+            advance()
+    return jax.tree.map(lambda *each: np.stack(each), *inversions)
+
+
 def check_basis(basis: ArrayLike, features: int) -> None:
     """Raise unless `basis` is (n, q) with n = `features`, 1 ≤ q ≤ n and columns orthonormal to 1e-3.
 
@@ -150,9 +207,11 @@ def check_basis(basis: ArrayLike, features: int) -> None:
             raise ValueError(f"basis must have orthonormal columns: QᵀQ differs from the identity by {error:.3g}")
 
 
-def triangle(matrix: Float[Array, "q m"]) -> Float[Array, "k q"]:
-    """The triangle T in Mᵀ = U T, UᵀU = I, k = min(q, m). Its right-singular vectors are M's left ones."""
-    return jnp.linalg.qr(matrix.T, mode="r")
+def triangle(matrix: Float[Array, "n m"]) -> Float[Array, "k n"]:
+    """The triangle T in Mᵀ = U T, UᵀU = I, k = min(n, m). Its right-singular vectors are M's left ones."""
+    # QR works on a copy. Blocks of the matrix keep that small and in the cache; an accelerator would only wait for
+    # one after the other.
+    return lax.platform_dependent(matrix, cpu=_triangle_by_blocks, default=_triangle_at_once)
 
 
 def check_silence(silence: float) -> None:
@@ -160,6 +219,27 @@ def check_silence(silence: float) -> None:
     check_nonnegative("silence", silence)
     if silence >= 1:
         raise ValueError(f"silence must be below 1, or every feature were silent; got {silence}")
+
+
+def _triangle_at_once(matrix: Float[Array, "n m"]) -> Float[Array, "k n"]:
+    return jnp.linalg.qr(matrix.T, mode="r")
+
+
+def _triangle_by_blocks(matrix: Float[Array, "n m"]) -> Float[Array, "k n"]:
+    """The triangle of the triangles of blocks of columns (TSQR)."""
+    features, columns = matrix.shape
+    width = max(16 * features, 2048)  # 16: the triangles to be done again are so many times smaller than the matrix
+    blocks = columns // width
+    if blocks < 2:
+        return _triangle_at_once(matrix)
+    start = columns - (blocks - 1) * width  # the first block takes the remainder as well
+
+    def one(index: Int[Array, ""]) -> Float[Array, "n n"]:
+        return _triangle_at_once(lax.dynamic_slice_in_dim(matrix, start + index * width, width, axis=1))
+
+    # All of them first, and not each below the triangle so far, which would be rounded again with every block.
+    others = lax.map(one, jnp.arange(blocks - 1)).reshape(-1, features)
+    return jnp.linalg.qr(jnp.concatenate([_triangle_at_once(matrix[:, :start]), others]), mode="r")
 
 
 def _check_linearization(response: Array, jacobian: Array) -> None:
@@ -178,6 +258,23 @@ def _check_linearization(response: Array, jacobian: Array) -> None:
         )
     if 0 in jacobian.shape:
         raise ValueError(f"jacobian must have no empty axis, got shape {jacobian.shape}")
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("power", "silence", "chunk", "mesh"))
+def _invert_rows(
+    f: Response,
+    basis: Float[Array, "n q"] | None,
+    parameters: Float[Array, "devices *p"],
+    *,
+    mesh: Mesh | None,
+    **options: Any,
+) -> Inversion:
+    """Inversions of as many realizations as there are devices."""
+
+    def one(alone: Float[Array, "1 *p"]) -> Inversion:
+        return jax.tree.map(lambda leaf: leaf[None], invert_at(f, alone[0], basis=basis, **options))
+
+    return over_samples(one, mesh)(parameters)
 
 
 @jax.jit
@@ -203,26 +300,23 @@ def _invert_one(
     basis: Float[Array, "n q"] | None,
     silence: ScalarLike,
 ) -> Inversion:
-    features = response.shape[0]
-    silent = (response == 0) & jnp.all(jacobian == 0, axis=-1)
-    # Lengths in units of the largest entry, so that their squares neither over- nor underflow.
-    peak = jnp.max(jnp.abs(jacobian))
-    lengths = jnp.linalg.norm(jacobian / jnp.where(peak > 0, peak, 1), axis=-1)
+    factor = triangle(jacobian)
+    # The columns of T are as long as the rows of J. Lengths in units of the largest entry, so that their
+    # squares neither over- nor underflow.
+    silent = (response == 0) & jnp.all(factor == 0, axis=0)
+    peak = jnp.max(jnp.abs(factor))
+    lengths = jnp.linalg.norm(factor / jnp.where(peak > 0, peak, 1), axis=0)
     silent |= (lengths <= silence * jnp.max(lengths)) & (jnp.asarray(silence) > 0)
     finite = jnp.all(jnp.isfinite(response))
     response = jnp.where(finite, response, 0)
 
-    # M = RᵀBJ. `stiff` marks the rows of M, that is the columns of R, that the constraint v = 0 on silent
-    # features takes out.
+    # Mᵀ = Jᵀ B R = U T B R. `stiff` marks the columns of R that the constraint v = 0 on silent features takes out.
     if basis is None:
-        search = jnp.eye(features, dtype=response.dtype)
-        stiff = silent
-        reduced = gradient_product(response, jacobian, power=power)
+        search, stiff = jnp.eye(response.size, dtype=response.dtype), silent
     else:
         search, _ = jnp.linalg.qr(gradient_solve(response, basis, power=power))
         search, stiff = _split_silent(search, silent)
-        reduced = gradient_product(response, search, power=power).T @ jacobian
-    reduced = triangle(jnp.where(stiff[:, None], 0, reduced))
+    reduced = jnp.where(stiff, 0, factor @ gradient_product(response, search, power=power))
 
     # QR carries any NaN of J into the triangle. An SVD must not see it: not every LAPACK returns from that.
     finite &= jnp.all(jnp.isfinite(reduced))
@@ -260,7 +354,7 @@ def _split_silent(
 def _left_singular(
     reduced: Float[Array, "k q"], stiff: Bool[Array, " q"]
 ) -> tuple[Float[Array, " q"], Float[Array, "q q"]]:
-    """Left-singular values and vectors of M from its triangle, the stiff directions first, with value inf.
+    """Singular values and left-singular vectors of M from UᵀMᵀ, the stiff directions first, with value inf.
 
     M has zero rows in stiff directions, which would make them the softest. Under jit their number is unknown
     and they cannot be cut out. Instead each gets a column of its own in M (a row here), longer than any
@@ -273,7 +367,8 @@ def _left_singular(
     # The factor 2 keeps it apart from σ₁ where M has rank one and σ₁ is the norm; the 1 is for M = 0.
     stiffness = jnp.maximum(2 * jnp.linalg.norm(reduced), 1)
     stacked = jnp.concatenate([reduced, jnp.diag(jnp.where(stiff, stiffness, 0))])
-    _, values, rows = jnp.linalg.svd(stacked, full_matrices=False)
+    # QR first: otherwise the SVD computes a large factor on the other side, which nobody asks for.
+    _, values, rows = jnp.linalg.svd(jnp.linalg.qr(stacked, mode="r"), full_matrices=False)
     values = jnp.where(jnp.arange(stiff.size) < jnp.sum(stiff), jnp.inf, values * peak)
     return values, rows.T
 

@@ -18,9 +18,9 @@ jax.config.update("jax_enable_x64", True)
 def main(folder, process="0", processes="1", port=""):
     if processes != "1":
         jax.distributed.initialize(f"127.0.0.1:{port}", int(processes), int(process))
-    from toy import UNEVEN, network, scores
+    from toy import UNEVEN, network, response, scores
 
-    from jifv import sample_mesh
+    from jifv import invert_batch, sample_mesh
     from jifv.experiment import identity, run
     from jifv.store import Store
 
@@ -29,6 +29,8 @@ def main(folder, process="0", processes="1", port=""):
     results = run(experiment, net, store=store, mesh=mesh, progress=False)
     arrays = {name: value for name, value in results._asdict().items() if isinstance(value, np.ndarray)}
     arrays |= {f"ssim_{name}": value for name, value in results.ssim.items()}
+    inversion = invert_batch(response, results.parameters, mesh=mesh, progress=False)
+    arrays |= {f"inverted_{name}": value for name, value in inversion._asdict().items()}
     np.savez(Path(folder) / f"process{process}.npz", devices=mesh.size, **arrays)
 
 

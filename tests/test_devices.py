@@ -61,6 +61,8 @@ def assert_same_but_for_rounding(path, expected, devices):
             np.testing.assert_array_equal(found[name], getattr(expected, name), err_msg=name)
         for name in ("parameters", "images", "response", "significance", "prediction_on_v", "beta"):
             np.testing.assert_allclose(found[name], getattr(expected, name), rtol=1e-6, atol=1e-7, err_msg=name)
+        for name in ("singular_values", "gap", "silent"):
+            np.testing.assert_allclose(found[f"inverted_{name}"], getattr(expected, name), rtol=1e-6, atol=1e-7)
         for name, value in expected.ssim.items():
             np.testing.assert_allclose(found[f"ssim_{name}"], value, rtol=1e-6, err_msg=name)
 

@@ -6,7 +6,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jifv.invert import invert, invert_at
+from jifv.invert import invert, invert_at, triangle
 
 POWERS = [0.0, 1.0, 2.0, 4.0]
 
@@ -125,6 +125,42 @@ def test_float32_keeps_what_a_gram_matrix_loses():
     np.testing.assert_allclose(result.singular_values, [1, 0.5, 1e-4, 1e-5], rtol=0.05)
     assert sine(result.objective, left[:, -1]) < 0.01
     np.testing.assert_allclose(result.gap, 0.9, atol=0.01)
+
+
+# -- Wide matrices, whose triangle is found by blocks.
+
+
+@pytest.mark.parametrize("columns", [1, 4095, 4096, 9001])
+def test_triangle(x64, columns):
+    matrices = generator(columns).normal(size=(2, 3, columns))
+    triangles = np.asarray(jax.vmap(triangle)(matrices))
+    assert triangles.shape == (2, min(3, columns), 3)
+    np.testing.assert_array_equal(np.tril(triangles, -1), 0)
+    np.testing.assert_allclose(triangles.mT @ triangles, matrices @ matrices.mT, rtol=1e-12, atol=1e-12 * columns)
+
+
+@pytest.mark.parametrize("restrict", [False, True])
+def test_wide_jacobian_in_float32(restrict):
+    """As accurate as an SVD of the whole matrix in float32, of two samples, one of them with a silent feature."""
+    rng = generator(14)
+    response = rng.random((2, 12))
+    jacobian = np.stack([with_singular_values(rng, np.geomspace(1, 1e-4, 12), 9001) for _ in range(2)])
+    response[1], jacobian[1] = silence(response[1], jacobian[1], [3])
+    basis = orthonormal(rng, 12, 11) if restrict else None
+    with jax.enable_x64(True):
+        expected = invert(response, jacobian, basis=basis)
+    result = invert(*(jnp.asarray(x, jnp.float32) for x in (response, jacobian)), basis=basis)
+    for objective, exact in zip(result.objective, np.asarray(expected.objective), strict=True):
+        assert sine(objective, exact) < 1e-4
+    np.testing.assert_allclose(result.singular_values, expected.singular_values, atol=1e-6)
+    np.testing.assert_array_equal(result.silent, np.arange(12) == [[-1], [3]])
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take a QR of the whole matrix")
+def test_memory_is_a_part_of_the_jacobians():
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 16), (2, 16, 100_000))]
+    memory = jax.jit(invert).lower(*shapes).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 0.25 * shapes[1].size * 4
 
 
 @given(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
+import jifv
 from jifv.experiment import Experiment
 from jifv.models import Network
 from jifv.visualize import Settings
@@ -36,3 +37,7 @@ def scores(x):
     hidden = jnp.tanh(weights[0] @ x.ravel() * 4) + jnp.sin(weights[1] @ x.ravel() * 4)
     mix = np.random.default_rng(1).normal(size=(FEATURES, 40))
     return (mix - mix.mean(0)) @ hidden
+
+
+response = jifv.compose(jifv.pixels((12, 12, 3)).apply, scores, jifv.identity)
+"""Of the toy experiment."""

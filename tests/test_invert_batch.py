@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy import FEATURES, response
+
+import jifv
+
+
+@pytest.fixture(scope="module")
+def parameters():
+    return jax.random.normal(jax.random.key(0), (5, 12, 12, 3))
+
+
+def assert_same(found, expected):
+    for name in ("objective", "singular_values", "gap"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(found.silent, expected.silent)
+
+
+def oriented(inversion):
+    """The toy has a trivial solution, orthogonal to the response, whose sign rounding decides."""
+    sign = np.sign(np.asarray(inversion.objective)[:, :1])
+    return inversion._replace(objective=sign * np.asarray(inversion.objective))
+
+
+@pytest.mark.parametrize("mesh", [None, "one"])
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_is_the_inversion_of_each(parameters, mesh, reduced, chunk):
+    basis = np.linalg.qr(np.eye(FEATURES)[:, 1:] - 1 / FEATURES)[0].astype(np.float32) if reduced else None
+    options = {"power": 1.0, "basis": basis, "silence": 0.01}
+    mesh = mesh and jifv.sample_mesh(1)
+    found = jifv.invert_batch(response, parameters, chunk=chunk, mesh=mesh, progress=False, **options)
+    expected = jifv.invert(*jifv.linearize_batch(response, parameters), **options)
+    assert_same(*((found, expected) if reduced else map(oriented, (found, expected))))
+    assert all(isinstance(array, np.ndarray) for array in found)
+    assert found.singular_vectors.shape == (5, FEATURES, FEATURES - reduced)
+
+
+def test_compiles_once_for_a_function_and_an_option(parameters):
+    count = 0
+
+    def counted(p):
+        nonlocal count
+        count += 1
+        return response(p)
+
+    for _ in range(3):
+        jifv.invert_batch(counted, parameters, progress=False)
+    traced = count
+    jifv.invert_batch(counted, parameters[:2], progress=False)
+    assert count == traced
+
+
+def test_shows_progress(parameters, capsys):
+    jifv.invert_batch(response, parameters, description="stage")
+    assert "stage: 5/5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options", "message"),
+    [
+        (jnp.zeros((0, 12, 12, 3)), {}, "parameters must hold at least one sample"),
+        (jnp.float32(1), {}, "parameters must hold at least one sample"),
+        (jnp.zeros((2, 12, 12, 3)), {"power": -1.0}, "power must be finite and >= 0"),
+        (jnp.zeros((2, 12, 12, 3)), {"silence": 1.0}, "silence must be below 1"),
+        (jnp.zeros((2, 12, 12, 3)), {"basis": np.ones((3, 1))}, "basis must have shape"),
+        (jnp.zeros((2, 12, 12, 3)), {"chunk": 0}, "chunk must be at least 1"),
+    ],
+)
+def test_bad_input_is_named(parameters, options, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        jifv.invert_batch(response, parameters, progress=False, **options)
