@@ -159,7 +159,7 @@ def _reproduce(
 
 def _keep_compiled() -> None:
     """Programs that were compiled once are found again by the next run, unless the user keeps them elsewhere."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "compiled"))
         jax.config.update("jax_compilation_cache_max_size", _MOST_COMPILED)
 

@@ -20,7 +20,7 @@ from jifv._check import check_positive
 _SAMPLES = "samples"
 
 
-def sample_mesh(devices: int | Sequence[jax.Device] | None = None) -> Mesh:
+def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
     """The devices over which to divide the samples of a batch, for the argument `mesh` of other functions.
 
     Args:
@@ -52,7 +52,8 @@ def sample_mesh(devices: int | Sequence[jax.Device] | None = None) -> Mesh:
 def mesh_of(array: Any) -> Mesh | None:
     """The mesh over which the samples of an array are divided, None if they are not."""
     sharding = getattr(array, "sharding", None)
-    return sharding.mesh if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == (_SAMPLES,) else None
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    return mesh if isinstance(mesh, Mesh) and mesh.axis_names == (_SAMPLES,) else None
 
 
 def divisible(rows: Int[np.ndarray, " rows"], mesh: Mesh | None) -> Int[np.ndarray, " more"]:

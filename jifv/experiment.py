@@ -81,7 +81,7 @@ class Experiment:
         reoptimize_steps: Steps of Adam for each of `OBJECTIVES` in re-optimization.
         jacobians: Algorithm 1 uses the Jacobians of the first so many samples; 0 leaves it out, V = Rⁿ.
         batch_size: Samples optimized at a time, and stored at a time. It bounds the memory, and decides the rounding.
-        chunk: Backward passes that run at once in a Jacobian, None for all.
+        chunk: Backward passes that run at once in a Jacobian, see `linearize`.
         seed: Decides everything that is random.
     """
 

@@ -1,7 +1,9 @@
 """The response and its Jacobian at a realization: J = ∂f/∂p, one row a feature, one column an entry of p.
 
 A Jacobian has n × m entries, and its rows come from n backward passes. `chunk` says how many of them run at
-once: memory for activations grows with it, while the result does not depend on it.
+once: memory for activations grows with it, while the result does not depend on it. Unless told otherwise it is
+4 on a CPU, where more only outgrow the caches (all at once, the networks of this package take 1.5 to 3 times as
+long), and 64 elsewhere.
 """
 
 from typing import NamedTuple
@@ -34,7 +36,7 @@ def linearize(f: Response, parameters: Float[Array, "..."], *, chunk: int | None
     Args:
         f: response function, p of any shape to r of shape (n,).
         parameters: p, of any shape with m entries.
-        chunk: how many backward passes run at once, all n of them if None.
+        chunk: how many backward passes run at once; None chooses by the device.
 
     Returns:
         r of shape (n,) and J of shape (n, m).
@@ -43,9 +45,11 @@ def linearize(f: Response, parameters: Float[Array, "..."], *, chunk: int | None
         TypeError: `chunk` is not an integer, or p or f(p) is not one array of floats.
         ValueError: `chunk` is not positive, or f(p) does not have the shape (n,).
     """
-    if chunk is not None:
-        check_positive("chunk", chunk)
+    if chunk is None:
+        chunk = 4 if jax.default_backend() == "cpu" else 64
+    check_positive("chunk", chunk)
     features = feature_count(f, parameters)
+    chunk = min(chunk, features)
 
     # The answer lies in the smallest singular values, four orders of magnitude below the largest. The TF32
     # products that a GPU uses by default keep three digits and would lose it.
@@ -55,11 +59,9 @@ def linearize(f: Response, parameters: Float[Array, "..."], *, chunk: int | None
         def row(cotangent: Float[Array, " n"]) -> Float[Array, " m"]:
             return pullback(cotangent)[0].ravel()
 
-        cotangents = jnp.eye(features, dtype=response.dtype)
-        if chunk is None or chunk >= features:
-            jacobian = jax.vmap(row)(cotangents)
-        else:
-            jacobian = jax.lax.map(row, cotangents, batch_size=chunk)
+        # Rows of zeros fill the last chunk: a shorter one would be compiled as another program.
+        cotangents = jnp.eye(-(-features // chunk) * chunk, features, dtype=response.dtype)
+        jacobian = jax.lax.map(row, cotangents, batch_size=chunk)[:features]
     return Linearization(response, jacobian)
 
 
@@ -71,7 +73,7 @@ def linearize_batch(f: Response, parameters: Float[Array, "batch ..."], *, chunk
     Args:
         f: response function, p of any shape to r of shape (n,).
         parameters: b parameter vectors along the first axis, shape (b, *p).
-        chunk: how many backward passes run at once, all n of them if None.
+        chunk: how many backward passes run at once; None chooses by the device.
 
     Returns:
         r of shape (b, n) and J of shape (b, n, m).

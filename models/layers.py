@@ -26,11 +26,21 @@ def convolve(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"]) -> F
     HWOI), for which XLA's CPU backend leaves its fast path whenever the kernel is not a constant of the program, as
     in every loop: six times slower in ``lax.scan``. Differentiation is in reverse mode only.
 
+    On CPUs, 3×3 windows between 64 channels or more take half the products, by Winograd's algorithm; that is 1.5 to 1.8
+    times faster. The rounding error is about twice that of the definition, 1e-6 of the output in float32.
+
     Raises:
         ValueError: If a side of the window is even: the flipped kernel would then need another padding.
     """
     if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
         raise ValueError(f"kernel must have odd sides; got a window of {kernel.shape[:2]}")
+    # With fewer channels the sums take as long as the products they save.
+    if kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= 64 and x.dtype.itemsize >= 4:
+        return lax.platform_dependent(x, kernel, cpu=_winograd, default=_direct)
+    return _direct(x, kernel)
+
+
+def _direct(x, kernel):
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
 
 
@@ -40,14 +50,56 @@ def _convolve_forward(x, kernel):
 
 def _convolve_backward(saved, cotangent):
     x, kernel = saved
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    _, pull_kernel = jax.vjp(
-        lambda k: lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=_LAYOUT), kernel
-    )
-    return convolve(cotangent, flipped), *pull_kernel(cotangent)
+    _, pull_kernel = jax.vjp(lambda k: _direct(x, k), kernel)
+    return convolve(cotangent, flipped(kernel)), *pull_kernel(cotangent)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def flipped(kernel: Float[Array, "kh kw c d"]) -> Float[Array, "kh kw d c"]:
+    """The kernel of a convolution's gradient with respect to its input."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+# F(4, 3) of Lavin & Gray 2015 (https://arxiv.org/abs/1509.09308) along the rows: four outputs are sums of six products
+# instead of twelve, each of them a sum of six entries times a sum of three weights. Along the columns the convolution
+# stays as it is: there too, the sums would cost more than they save, and a digit of the accuracy.
+_OF_ENTRIES = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+_OF_WEIGHTS = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
+_OF_PRODUCTS = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+
+def _winograd(x, kernel):
+    batch, height, width, _ = x.shape
+    tiles = -(-width // 4)
+    x = jnp.pad(x, ((0, 0), (0, 0), (1, 4 * tiles + 1 - width), (0, 0)))
+    entries = [x[:, :, i : i + 4 * tiles - 3 : 4] for i in range(6)]
+    weights = [kernel[:, i : i + 1] for i in range(3)]
+    products = [
+        _direct(_weighted_sum(of_entries, entries), _weighted_sum(of_weights, weights))
+        for of_entries, of_weights in zip(_OF_ENTRIES, _OF_WEIGHTS, strict=True)
+    ]
+    outputs = jnp.stack([_weighted_sum(of_products, products) for of_products in _OF_PRODUCTS], 3)
+    return outputs.reshape(batch, height, 4 * tiles, -1)[:, :, :width]
+
+
+def _weighted_sum(factors, arrays):
+    return sum(factor * array for factor, array in zip(factors, arrays, strict=True) if factor)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -173,8 +225,14 @@ class Norm(nn.Module):
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_variance.value = keep * running_variance.value + (1 - keep) * unbiased
-        gain = scale * lax.rsqrt(variance + self.epsilon)
-        return x * gain + (bias - mean * gain)
+        gain, offset = gain_and_offset(scale, bias, mean, variance, self.epsilon)
+        return x * gain + offset
+
+
+def gain_and_offset(scale, bias, mean, var, epsilon=1e-5):
+    """What a normalization of c channels by these moments comes to, x · gain + offset: two arrays of shape (c,)."""
+    gain = scale * lax.rsqrt(var + epsilon)
+    return gain, bias - mean * gain
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))

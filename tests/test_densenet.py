@@ -1,16 +1,18 @@
 import re
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from taps import apply_every_layer, primitives
+from jax import lax
+from taps import primitives
 
-from jifv.models.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, from_torch
+from jifv.models.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, FoldedLayer, dense_block, from_torch
 from jifv.models.layers import Norm, moments
 
 SMALL = DenseNet(blocks=(1, 2, 1), growth=4, classes=3)
@@ -33,14 +35,19 @@ def random_variables(model, size=8, seed=0):
 
 @pytest.fixture(scope="module", params=["max", "average"])
 def both(request):
-    """Every layer's activations as (ours, torch's)."""
+    """Every layer's activations as (ours, torch's). A bottleneck layer's are taken from its block."""
     pytest.importorskip("torch", reason="the reference implementation of DenseNet needs PyTorch")
     import torch_densenet
 
     network = torch_densenet.random_network(request.param)
     images = np.asarray(draw((2, 32, 32, 3)))
     variables = from_torch(network.state_dict())
-    ours = jax.jit(apply_every_layer, static_argnums=0)(DenseNet(pool=request.param), variables, images)
+    model = DenseNet(pool=request.param)
+    layers = [layer for layer in LAYERS if "." not in layer]
+    ours = jax.jit(lambda x: {layer: model.apply(variables, x, layer=layer) for layer in layers})(images)
+    for block, depth in enumerate(model.blocks, 1):
+        pieces = np.split(ours[f"dense{block}"][..., -depth * model.growth :], depth, -1)
+        ours |= {f"dense{block}.{index}": piece for index, piece in enumerate(pieces)}
     return ours, torch_densenet.every_layer(network, images)
 
 
@@ -124,6 +131,91 @@ def test_a_block_is_the_concatenation_of_its_layers():
     tap = jax.jit(lambda layer: SMALL.apply(variables, x, layer=layer), static_argnums=0)
     parts = [tap("transition1"), tap("dense2.0"), tap("dense2.1")]
     np.testing.assert_allclose(np.concatenate(parts, -1), tap("dense2"), rtol=1e-5)
+
+
+def concatenated(x, layers):
+    """A dense block by its definition."""
+    for layer in layers:
+        inner = jax.nn.relu(jax.nn.relu(x * layer.gain + layer.offset) @ layer.squeeze + layer.bias)
+        new = lax.conv_general_dilated(inner, layer.kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = jnp.concatenate([x, new], -1)
+    return x
+
+
+def random_layers(channels, growth, depth, dtype=np.float64):
+    rng = np.random.default_rng(1)
+    shapes = [
+        FoldedLayer((width,), (width,), (width, 2 * growth), (2 * growth,), (3, 3, 2 * growth, growth))
+        for width in range(channels, channels + depth * growth, growth)
+    ]
+    return [FoldedLayer(*(jnp.asarray(rng.normal(size=shape), dtype) for shape in layer)) for layer in shapes]
+
+
+@given(
+    shape=st.tuples(st.integers(1, 2), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4)),
+    growth=st.integers(1, 3),
+    depth=st.integers(1, 4),
+)
+@settings(max_examples=10)
+def test_dense_block_and_its_gradients_are_the_automatic_ones(shape, growth, depth):
+    """With respect to the input and to the weights."""
+    with jax.enable_x64(True):
+        x, layers = draw(shape, np.float64), random_layers(shape[-1], growth, depth)
+
+        @partial(jax.jit, static_argnums=0)
+        def value_and_gradients(block, x, layers):
+            out, pull = jax.vjp(block, x, layers)
+            return out, pull(jnp.sin(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+        ours, theirs = (value_and_gradients(block, x, layers) for block in (dense_block, concatenated))
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10), ours, theirs)
+
+
+def test_rows_of_the_jacobian_of_a_dense_block(x64):
+    x, layers = draw((1, 3, 4, 2), np.float64), random_layers(2, 2, 3)
+    ours, theirs = (
+        jax.jit(jax.jacrev(lambda x, f=f: f(x, layers).sum((0, 1, 2))))(x) for f in (dense_block, concatenated)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_a_dense_block_saves_memory():
+    """Its purpose: a growing concatenation is a new array for each layer."""
+    x, layers = draw((2, 16, 16, 8)), random_layers(8, 4, 12, np.float32)
+
+    def temporary_bytes(block):
+        gradient = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(block(x, layers)))))
+        return gradient.lower(x).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes(dense_block) < 0.6 * temporary_bytes(concatenated)
+
+
+def test_training_and_evaluation_are_the_same_layers(x64):
+    """With the batch's own moments as the running ones, the two ways to compute a block agree."""
+    model = DenseNet(blocks=(2,), growth=3, classes=3)
+    variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), random_variables(model))
+    x = draw((3, 6, 6, 3), np.float64)
+    known = {}
+
+    def remember(call, args, kwargs, context):
+        if isinstance(context.module, Norm):
+            known[context.module.path] = moments(args[0])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(remember):
+        trained, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    statistics = unflatten_dict(
+        {
+            (*path, name): value
+            for path, pair in known.items()
+            for name, value in zip(("mean", "var"), pair, strict=True)
+        }
+    )
+
+    def scores(params):
+        return model.apply({"params": params, "batch_stats": statistics}, x)
+
+    np.testing.assert_allclose(scores(variables["params"]), trained, rtol=1e-9)
 
 
 @pytest.mark.parametrize("layer", ["dense4", "dense1.1", "softmax", "", "Stem"])

@@ -165,6 +165,7 @@ def test_nothing_past_the_tap_is_computed(version):
         tap = partial(model.apply, layer=layer)
         jaxpr = jax.make_jaxpr(tap)(abstract_variables(version), jnp.zeros((1, 32, 32, 3)))
         count = primitives(jaxpr.jaxpr)
+        count["conv_general_dilated"] += count["cond"]  # those that depend on the platform
         found[layer] = tuple(count[name] for name in ("conv_general_dilated", "dot_general", "concatenate", "rsqrt"))
     assert found == expected
     assert expected["classifier"][:3] == (20, 38, 9)

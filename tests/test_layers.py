@@ -138,6 +138,58 @@ def test_gradient_is_a_plain_convolution():
     assert layouts(convolve) == ["0, 1, i, o", "0, 1, i, o"]
 
 
+MANY = 64
+"""Channels from which a 3×3 convolution is computed by Winograd's algorithm on a CPU."""
+
+
+@given(
+    batch=st.integers(1, 2),
+    height=st.integers(1, 5),
+    width=st.integers(1, 10),
+    channels=st.tuples(st.integers(MANY, MANY + 3), st.integers(MANY, MANY + 3)),
+)
+@settings(max_examples=8)
+def test_winograd_is_the_convolution(batch, height, width, channels):
+    """Value and gradients, whether or not four divides the width."""
+    with jax.enable_x64(True):
+        x, kernel = draw((batch, height, width, channels[0]), np.float64), draw((3, 3, *channels), np.float64, seed=1)
+        ours, theirs = (
+            jax.jit(partial(value_and_gradients, function))(x, kernel) for function in (convolve, automatic)
+        )
+        assert_close(ours, theirs, 1e-12)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+def test_winograd_under_vmap_and_in_place(x64, axes):
+    x = draw((2, 3, 6, MANY) if axes[0] is None else (3, 2, 3, 6, MANY), np.float64)
+    kernel = draw((3, 3, MANY, MANY) if axes[1] is None else (3, 3, 3, MANY, MANY), np.float64, seed=1)
+    ours, theirs = (jax.vmap(function, in_axes=axes)(x, kernel) for function in (convolve, automatic))
+    assert_close(ours, theirs, 1e-12)
+
+
+def test_winograd_keeps_the_accuracy_of_float32():
+    x, kernel = draw((2, 32, 32, MANY)), draw((3, 3, MANY, MANY), seed=1)
+    with jax.enable_x64(True):
+        exact = np.asarray(automatic(np.asarray(x, np.float64), np.asarray(kernel, np.float64)))
+    ours, direct = (np.sqrt(np.mean((f(x, kernel) - exact) ** 2) / np.mean(exact**2)) for f in (convolve, automatic))
+    assert ours < 1.5e-6
+    assert ours < 4 * direct
+
+
+def test_where_winograd_is_used():
+    """On CPUs, between many channels, unless the numbers have too few digits for it."""
+
+    def windows(channels, features, dtype=np.float32, platform="cpu"):
+        x, kernel = jnp.zeros((1, 4, 4, channels), dtype), jnp.zeros((3, 3, channels, features), dtype)
+        text = jax.jit(convolve).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+        return re.findall(r"stablehlo.convolution.*tensor<(\dx\d)x\d+x\d+x\w+>\) ->", text)
+
+    assert windows(MANY, MANY) == 6 * ["3x1"]
+    assert windows(MANY, MANY - 1) == windows(MANY - 1, MANY) == ["3x3"]
+    assert windows(MANY, MANY, jnp.bfloat16) == ["3x3"]
+    assert windows(MANY, MANY, platform="cuda") == ["3x3"]
+
+
 @pytest.mark.parametrize("window", [(2, 2), (3, 4), (2, 3)])
 def test_even_windows_are_refused(window):
     with pytest.raises(ValueError, match="kernel must have odd sides"):
