@@ -227,6 +227,7 @@ class _Problem(NamedTuple):
     mesh: Mesh | None
     to_images: Callable[[Array], Array]
     to_triangle: Callable[[Array], Array]
+    invert: Callable[[Array, Array], Inversion]
     objectives: np.ndarray
     canonical: np.ndarray
     random: np.ndarray
@@ -355,6 +356,7 @@ def _problem(experiment: Experiment, network: Network, mesh: Mesh | None) -> _Pr
         mesh=mesh,
         to_images=jax.jit(jax.vmap(phi.apply)),
         to_triangle=jax.jit(over_samples(to_triangle, mesh)),
+        invert=_inverter(experiment, mesh),
         objectives=objectives,
         canonical=canonical,
         random=np.asarray(sample.sparse_objectives(random_key, experiment.samples, features, dtype=objectives.dtype)),
@@ -384,7 +386,7 @@ def _realize(experiment: Experiment, problem: _Problem, rows: np.ndarray, progre
             advance()
         triangles = np.stack(triangles)
     with _timed(seconds, "invert"):
-        inversion = _invert(experiment, problem, run.response, triangles)
+        inversion = together(problem.invert, problem.mesh, run.response, triangles)
     # Where a target lies on silent features its gradient is 0 there, and the stiff directions say nothing of it.
     values = np.where(np.isfinite(inversion.singular_values), inversion.singular_values, 0)
     share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
@@ -413,7 +415,8 @@ def _calibrate(experiment: Experiment, problem: _Problem, realized: dict) -> tup
             spaces = critical_spaces(realized["triangle"][np.flatnonzero(usable)[: experiment.jacobians]])
         for space in spaces:
             bases.append(space.basis.astype(objectives.dtype))
-            inversion = _invert(experiment, problem, realized["response"], realized["triangle"], bases[-1])
+            solve = _inverter(experiment, problem.mesh, bases[-1])
+            inversion = together(solve, problem.mesh, realized["response"], realized["triangle"])
             predictions.append(inversion.objective)
             gaps.append(inversion.gap)
     choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable])
@@ -469,9 +472,10 @@ def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.n
     return np.concatenate(parts), np.arange(experiment.samples) >= sampled
 
 
-def _invert(experiment: Experiment, problem: _Problem, response, triangles, basis=None) -> Inversion:
+def _inverter(experiment: Experiment, mesh: Mesh | None, basis=None) -> Callable[[Array, Array], Inversion]:
+    """`invert` with the experiment's options. Each call of this function costs a compilation."""
     options = {"power": experiment.settings.power, "basis": basis, "silence": experiment.silence}
-    return together(jax.jit(over_samples(partial(invert, **options), problem.mesh)), problem.mesh, response, triangles)
+    return jax.jit(over_samples(partial(invert, **options), mesh))
 
 
 def _padded(experiment: Experiment, *arrays):
