@@ -3,7 +3,8 @@
     python benchmarks/fv_step.py --out benchmarks/results/fv_step
 
 Pixels (SRNet: geometry), max-mean(3, 2), k = 2, floor 0.1. Ours is the function that `jifv.visualize` calls in each
-step. Both sides have the same weights, realizations and objectives, in float32.
+step: on one device, as it is without `mesh`, and where a CPU has several cores on as many devices, which is how the
+command runs it. All sides have the same weights, realizations and objectives, in float32.
 """
 
 import tempfile
@@ -15,15 +16,17 @@ TOLERANCE = (1e-5, 1e-5, 0.03)
 """Of r, d and its gradient. In a gradient a ReLU at a kink, where rounding decides, makes up to 1 %."""
 
 
-def ours(name, path, batch, size):
+def ours(name, path, batch, size, devices=1):
     import jax
     import jax.numpy as jnp
 
     import jifv
+    from jifv.devices import scatter
     from jifv.visualize import _evaluate
 
+    mesh = networks.cores_as_devices(devices)
     f, settings = networks.ours(name, path, size), jifv.Settings()
-    p, v = map(jnp.asarray, networks.inputs(name, batch, size))
+    p, v = scatter(tuple(map(jnp.asarray, networks.inputs(name, batch, size))), mesh)
     return lambda: jax.block_until_ready(_evaluate(f, settings, p, v))
 
 
@@ -66,11 +69,13 @@ def _or_unavailable(step):
     return attempt
 
 
-def sides(name, path, batch, size):
+def sides(name, path, batch, size, threads):
     """Ours and all that PyTorch offers."""
     case = (name, path, batch, size)
+    devices = min(threads, batch)
     return [
         pairs.Side("ours", ours, case),
+        *([pairs.Side(f"ours, {devices} devices", ours, (*case, devices))] if devices > 1 else []),
         pairs.Side("PyTorch, contiguous", theirs, (*case, False)),
         pairs.Side("PyTorch, channels last", theirs, (*case, True)),
         pairs.Side("torch.compile, contiguous", theirs, (*case, False, True)),
@@ -90,7 +95,7 @@ def main():
             path, size = networks.weights(name, folder), options.size or networks.TAPS[name].size
             for batch in options.batches:
                 case = f"{path.stem} {size}×{size}, batch {batch}"
-                report.compare(case, sides(name, path, batch, size), tolerance=TOLERANCE)
+                report.compare(case, sides(name, path, batch, size, options.threads), tolerance=TOLERANCE)
 
 
 if __name__ == "__main__":

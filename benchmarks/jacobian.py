@@ -11,6 +11,7 @@ import tempfile
 from functools import partial
 
 import networks
+import numpy as np
 import pairs
 
 TOLERANCE = (1e-5, 0.03)
@@ -28,6 +29,22 @@ def ours(name, path, size, chunk):
     p = jnp.asarray(networks.inputs(name, 1, size)[0][0])
     options = {} if chunk is None else {"chunk": chunk}
     linearize = jax.jit(partial(jifv.linearize, f, **options))
+    return lambda: jax.block_until_ready(linearize(p))
+
+
+def ours_in_parallel(name, path, size, devices):
+    """As many samples as there are devices, each on its own, as a batch is inverted; the result is the first one's."""
+    import jax
+    import jax.numpy as jnp
+
+    import jifv
+    from jifv.devices import over_samples, scatter
+
+    mesh = networks.cores_as_devices(devices)
+    f = networks.ours(name, path, size)
+    p = np.repeat(networks.inputs(name, 1, size)[0], devices, axis=0)
+    linearize = jax.jit(over_samples(partial(jifv.linearize_batch, f), mesh))
+    p = scatter(jnp.asarray(p), mesh)
     return lambda: jax.block_until_ready(linearize(p))
 
 
@@ -77,8 +94,13 @@ def some_rows(result, count=32):
     return r, rows[:count].reshape(count, -1)
 
 
+def first_sample(result):
+    r, rows = result
+    return some_rows((r[0], rows[0]))
+
+
 def side(name, build, *arguments, **options):
-    return pairs.Side(name, build, arguments, values=some_rows, **options)
+    return pairs.Side(name, build, arguments, **{"values": some_rows} | options)
 
 
 def fastest(report, case, candidates):
@@ -97,6 +119,14 @@ def layouts(name, build, arguments, chunks):
         for chunk in chunks
         for layout in ("contiguous", "channels last")
     ]
+
+
+def in_parallel(arguments, devices):
+    """A sample on each core, where there are several."""
+    if devices == 1:
+        return []
+    name, note = f"ours, {devices} samples on {devices} devices", "time of one sample"
+    return [side(name, ours_in_parallel, *arguments, devices, values=first_sample, scale=1 / devices, note=note)]
 
 
 def main():
@@ -122,6 +152,7 @@ def main():
                 case,
                 [
                     side("ours, default", ours, *arguments, None),
+                    *in_parallel(arguments, options.threads),
                     find([side(f"ours, chunk {chunk}", ours, *arguments, chunk) for chunk in options.chunks]),
                     find(layouts("torch.func", vmap_over_vjp, arguments, options.chunks)),
                     *(

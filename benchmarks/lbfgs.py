@@ -2,7 +2,7 @@
 
     python benchmarks/lbfgs.py --out benchmarks/results/lbfgs
 
-Every evaluation of the response function on the batch is counted by a callback from inside the compiled program. All
+Every evaluation of the response function is counted by a callback from inside the compiled program. All
 start from the same realizations, 200 steps of Adam in, but every second sample from where L-BFGS ended before: there
 a line search has little left to find and must not hold up the others. Most of the time goes to the line searches of
 JAXopt.
@@ -25,19 +25,19 @@ with warnings.catch_warnings():
 
 
 class Counter:
-    """Counts how often a vmapped function is evaluated, on the whole batch at a time."""
+    """Counts the samples for which a vmapped function is evaluated, however many at a time."""
 
     def __init__(self):
         self.count = 0
 
     def __call__(self, p):
-        """Zero, and one more evaluation."""
+        """Zero, and one more sample."""
         zero = jax.ShapeDtypeStruct((), p.dtype)
         seen = jax.lax.stop_gradient(p.ravel()[0])
         return jax.pure_callback(self._add, zero, seen, vmap_method="broadcast_all")
 
     def _add(self, seen):
-        self.count += 1
+        self.count += seen.size
         return np.zeros_like(seen)
 
 
@@ -110,7 +110,7 @@ def main():
         for name, run in SIDES.items():
             counter.count = 0
             parameters, iterations = run(counted, start, objectives, options.iterations)
-            gradients = counter.count / iterations
+            gradients = counter.count / batch / iterations
             significance = jifv.significance(jax.vmap(plain)(parameters), objectives, power=2.0, floor=0.1)
             table.row(batch, name, gradients, float(significance.mean()))
 

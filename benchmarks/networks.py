@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pairs
 from safetensors import safe_open
 
 
@@ -65,6 +66,20 @@ def ours(name: str, path: str | Path, size: int) -> Callable:
     network = load(name, layer=TAPS[name].layer, weights=path, input_size=size)
     phi = jifv.geometry((size, size)) if name == "srnet" else jifv.pixels((size, size, 3))
     return jifv.compose(phi.apply, network.apply, jifv.max_mean(3, 2))
+
+
+def cores_as_devices(devices: int) -> Any:
+    """A mesh of so many devices, each a core of the CPU; None for one. JAX must not have started."""
+    import jax
+
+    if devices == 1:
+        return None
+    jax.config.update("jax_num_cpu_devices", devices)
+    if jax.default_backend() != "cpu":
+        raise pairs.Unavailable("the cores of a CPU are no devices beside an accelerator")
+    import jifv
+
+    return jifv.sample_mesh()
 
 
 def theirs(name: str, path: str | Path, *, channels_last: bool = False) -> tuple[Callable, Callable]:

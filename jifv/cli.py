@@ -1,6 +1,8 @@
 """Command line: `jifv reproduce dncl` and its siblings."""
 
+import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -68,7 +70,10 @@ def reproduce(
         Path | None, typer.Option(help="Other weights, where the experiment has one network: any convertible file.")
     ] = None,
     devices: Annotated[
-        int | None, typer.Option(min=1, help="Devices that share each batch; all there are if not given.")
+        int | None,
+        typer.Option(
+            min=1, help="Devices that share each batch; all there are if not given. On a CPU, each core is one."
+        ),
     ] = None,
     distributed: Annotated[
         bool, typer.Option("--distributed", help="This is one of several processes, as Slurm starts them.")
@@ -101,6 +106,7 @@ def reproduce(
         if weights is not None and len({cell.network for cell in changed[each]}) > 1:
             raise typer.BadParameter(f"{each} uses several networks; leave it out", param_hint="--weights")
     _keep_compiled()
+    _make_devices_of_cores()
     if distributed:
         _join()
     mesh = _mesh(devices)
@@ -138,7 +144,7 @@ def _reproduce(
         if overwrite and path.exists() and leads():
             shutil.rmtree(path)
         store = Store.open(path, identity(cell, network), cell.samples, cell.batch_size)
-        results.append(run(cell, network, store=store, mesh=mesh, progress=not quiet))
+        results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
         seconds += store.total_seconds()
     if not leads():
         return
@@ -164,6 +170,20 @@ def _keep_compiled() -> None:
         jax.config.update("jax_compilation_cache_max_size", _MOST_COMPILED)
 
 
+def _make_devices_of_cores() -> None:
+    """Let every core be a device if JAX finds nothing but a CPU.
+
+    As one device, a CPU computes little more than one operation at a time, most of them on one core: two cores took
+    1.7 times as long for a batch as two devices do (benchmarks/fv_step.py).
+    """
+    chosen = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
+    if chosen or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(RuntimeError):  # JAX has started before, in a notebook, say
+        jax.config.update("jax_num_cpu_devices", usable)
+
+
 def _join() -> None:
     """Find the other processes."""
     try:
@@ -180,6 +200,14 @@ def _mesh(devices: int | None) -> Mesh:
         return sample_mesh(devices)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--devices") from error
+
+
+def _of_use(mesh: Mesh, cell: Experiment) -> Mesh:
+    """No more devices than a batch has samples: the others would compute one of them again."""
+    batch = min(cell.batch_size, cell.samples)
+    if jax.process_count() > 1 or batch >= mesh.size:
+        return mesh
+    return sample_mesh(mesh.devices.flat[:batch].tolist())
 
 
 def _changed(cell: Experiment, samples: int | None, steps: dict, other: dict) -> Experiment:

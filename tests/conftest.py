@@ -17,6 +17,9 @@ matplotlib.use("Agg")
 # Nothing that a test compiles goes into the user's cache, nor comes from it. Also in the processes that tests start.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 jax.config.update("jax_enable_compilation_cache", False)
+# One device in every process, whichever test is its first: the command would make one of each core.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
+jax.config.update("jax_num_cpu_devices", int(os.environ["JAX_NUM_CPU_DEVICES"]))
 
 
 # Shapes and types in signatures are checked at run time, in jifv and in jifv.models.

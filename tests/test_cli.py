@@ -1,7 +1,14 @@
 import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
 
 import jax
+import numpy as np
 import pytest
+from jax.sharding import Mesh
 from toy import TOY, network, scores
 from typer.testing import CliRunner
 
@@ -136,6 +143,34 @@ def test_one_of_several_processes_without_the_others_is_refused(toy, tmp_path, m
 def test_number_of_devices_is_in_the_summary(toy, tmp_path):
     call("toy", "--quiet", "--devices", 1, "--out", tmp_path)
     assert read(tmp_path)["device"].startswith("1 × ")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "devices"),
+    [({}, 3), ({"JAX_NUM_CPU_DEVICES": "2"}, 2), ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4)],
+)
+def test_each_core_is_a_device_unless_the_user_says_otherwise(chosen, devices):
+    program = """
+        import os
+        os.sched_getaffinity = lambda process: {0, 1, 2}
+        import jax, jifv.cli
+        jifv.cli._make_devices_of_cores()
+        print(jax.device_count())
+        jifv.cli._make_devices_of_cores()  # too late, and no error
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    }
+    environment |= {"JAX_PLATFORMS": "cpu"} | chosen
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == f"{devices}\n"
+
+
+def test_no_more_devices_than_samples_in_a_batch():
+    many = Mesh(np.array(jax.devices()[:1] * 8), ("samples",))  # of one device, so that there is no need for eight
+    for batch_size, samples, devices in [(3, 20, 3), (20, 5, 5), (8, 8, 8), (16, 16, 8)]:
+        cell = replace(SMALL, batch_size=batch_size, samples=samples)
+        assert jifv.cli._of_use(many, cell).size == devices
 
 
 @pytest.mark.parametrize("own", [None, "elsewhere"])
