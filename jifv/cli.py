@@ -173,8 +173,8 @@ def _keep_compiled() -> None:
 def _make_devices_of_cores() -> None:
     """Let every core be a device if JAX finds nothing but a CPU.
 
-    As one device, a CPU computes little more than one operation at a time, most of them on one core: two cores took
-    1.7 times as long for a batch as two devices do (benchmarks/fv_step.py).
+    As one device, a CPU computes little more than one operation at a time, most of them on one core: a step of a batch
+    takes two cores 1.4 to 1.8 times as long as two devices (benchmarks/fv_step.py).
     """
     chosen = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
     if chosen or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):

@@ -46,8 +46,9 @@ _TRIALS = 20
 _PATIENCE = 20
 _PRECISIONS = ("default", "high", "highest")
 
-# Samples whose network is computed at once on a CPU, and entries of p in all of them. benchmarks/fv_step.py: 4 are best
-# at 32×32 and 64×64 (DenseNet takes 0.8 of the time that all 32 take at once), 2 at 112×112, 1 at 224×224.
+# Samples whose network is computed at once on a CPU, and entries of p in all of them; more outgrow caches. Of 1, 2, 4,
+# 8 and all, 4 are best at 32×32 (DenseNet takes 0.8 of the time that all of 32 take at once) and 64×64, 2 at 112×112,
+# 1 at 224×224.
 _MOST_AT_ONCE = 4
 _ENTRIES_AT_ONCE = 80_000
 
