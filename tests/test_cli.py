@@ -163,7 +163,8 @@ def test_each_core_is_a_device_unless_the_user_says_otherwise(chosen, devices):
     }
     environment |= {"JAX_PLATFORMS": "cpu"} | chosen
     command = [sys.executable, "-c", textwrap.dedent(program)]
-    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == f"{devices}\n"
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (result.stdout, result.returncode) == (f"{devices}\n", 0), result.stderr
 
 
 def test_no_more_devices_than_samples_in_a_batch():
