@@ -136,7 +136,7 @@ def _reproduce(
 ) -> None:
     console = Console()
     folder.mkdir(parents=True, exist_ok=True)
-    results, digests, seconds = [], {}, 0.0
+    results, digests, devices, seconds = [], {}, 0, 0.0
     for cell in cells:
         network = network_of(cell, weights=weights)
         digests[cell.network] = network.digest
@@ -144,11 +144,13 @@ def _reproduce(
         if overwrite and path.exists() and leads():
             shutil.rmtree(path)
         store = Store.open(path, identity(cell, network), cell.samples, cell.batch_size)
-        results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
+        of_use = _of_use(mesh, cell)
+        devices = max(devices, of_use.size)
+        results.append(run(cell, network, store=store, mesh=of_use, progress=not quiet))
         seconds += store.total_seconds()
     if not leads():
         return
-    summary = report.write(study, results, folder, name=name, preset=preset, weights=digests, devices=mesh.size)
+    summary = report.write(study, results, folder, name=name, preset=preset, weights=digests, devices=devices)
     if quiet:
         return
     for table in report.tables(summary):
