@@ -5,8 +5,13 @@
 Pixels (SRNet: geometry), max-mean(3, 2), k = 2, floor 0.1. Ours is the function that `jifv.visualize` calls in each
 step: on one device, as it is without `mesh`, and where a CPU has several cores on as many devices, which is how the
 command runs it. All sides have the same weights, realizations and objectives, in float32.
+
+`--alternatives` leaves PyTorch out, and compares with what jifv decided against: XLA's choice of who multiplies
+matrices, other numbers of samples at a time, and an allocator that gives no memory back.
 """
 
+import ctypes
+import sys
 import tempfile
 
 import networks
@@ -28,6 +33,26 @@ def ours(name, path, batch, size, devices=1):
     f, settings = networks.ours(name, path, size), jifv.Settings()
     p, v = scatter(tuple(map(jnp.asarray, networks.inputs(name, batch, size))), mesh)
     return lambda: jax.block_until_ready(_evaluate(f, settings, p, v))
+
+
+ALTERNATIVES = ("XLA's choice of products", "1 at a time", "2 at a time", "8 at a time", "all at once", "memory kept")
+
+
+def alternative(change, *case):
+    """Ours with one decision changed."""
+    import jifv  # noqa: F401
+
+    if change == "memory kept":  # what glibc's MALLOC_MMAP_MAX_, _TRIM_THRESHOLD_ and _TOP_PAD_ set
+        malloc = ctypes.CDLL(None)
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):
+            malloc.mallopt(parameter, value)
+    elif change.startswith("XLA"):
+        sys.modules["jifv.devices"]._known_to_xla = lambda: False
+    else:
+        most = 10**9 if change.startswith("all") else int(change.split()[0])
+        module = sys.modules["jifv.visualize"]
+        module._MOST_AT_ONCE, module._ENTRIES_AT_ONCE = most, 10**9
+    return ours(*case)
 
 
 def theirs(name, path, batch, size, channels_last, compiled=False):
@@ -69,13 +94,18 @@ def _or_unavailable(step):
     return attempt
 
 
-def sides(name, path, batch, size, threads):
-    """Ours and all that PyTorch offers."""
+def sides(name, path, batch, size, threads, alternatives):
+    """Ours and all that PyTorch offers, or all that we could do."""
     case = (name, path, batch, size)
     devices = min(threads, batch)
+    runs = [("", case), *([(f", {devices} devices", (*case, devices))] if devices > 1 else [])]
+    as_they_are = [pairs.Side(f"ours{said}", ours, run) for said, run in runs]
+    if alternatives:
+        changes = [change for change in ALTERNATIVES if batch > 1 or " at " not in change]
+        changed = [pairs.Side(each + said, alternative, (each, *run)) for said, run in runs for each in changes]
+        return as_they_are + changed
     return [
-        pairs.Side("ours", ours, case),
-        *([pairs.Side(f"ours, {devices} devices", ours, (*case, devices))] if devices > 1 else []),
+        *as_they_are,
         pairs.Side("PyTorch, contiguous", theirs, (*case, False)),
         pairs.Side("PyTorch, channels last", theirs, (*case, True)),
         pairs.Side("torch.compile, contiguous", theirs, (*case, False, True)),
@@ -88,6 +118,7 @@ def main():
     parser.add_argument("--networks", nargs="+", choices=networks.TAPS, default=list(networks.TAPS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--size", type=int, help="side of the input, if not the network's own")
+    parser.add_argument("--alternatives", action="store_true", help="ours beside what it could be, without PyTorch")
     options = parser.parse_args()
     report = pairs.Report("fv_step", options)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +126,8 @@ def main():
             path, size = networks.weights(name, folder), options.size or networks.TAPS[name].size
             for batch in options.batches:
                 case = f"{path.stem} {size}×{size}, batch {batch}"
-                report.compare(case, sides(name, path, batch, size, options.threads), tolerance=TOLERANCE)
+                compared = sides(name, path, batch, size, options.threads, options.alternatives)
+                report.compare(case, compared, tolerance=TOLERANCE)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def jacobian(name, path, size, features, chunk, invert):
     f = networks.ours(name, path, size)
     p = jnp.asarray(networks.inputs(name, 1, size)[0][0])
     call = jifv.invert_at if invert else jifv.linearize
-    step = jax.jit(partial(call, lambda p: f(p)[:features], chunk=chunk))
+    function = partial(call, lambda p: f(p)[:features], chunk=chunk)
+    step = jax.jit(function, compiler_options=jifv.compiler_options())
     return lambda: jax.block_until_ready(step(p))
 
 

@@ -28,7 +28,7 @@ def ours(name, path, size, chunk):
     f = networks.ours(name, path, size)
     p = jnp.asarray(networks.inputs(name, 1, size)[0][0])
     options = {} if chunk is None else {"chunk": chunk}
-    linearize = jax.jit(partial(jifv.linearize, f, **options))
+    linearize = jax.jit(partial(jifv.linearize, f, **options), compiler_options=jifv.compiler_options())
     return lambda: jax.block_until_ready(linearize(p))
 
 
@@ -43,7 +43,8 @@ def ours_in_parallel(name, path, size, devices):
     mesh = networks.cores_as_devices(devices)
     f = networks.ours(name, path, size)
     p = np.repeat(networks.inputs(name, 1, size)[0], devices, axis=0)
-    linearize = jax.jit(over_samples(partial(jifv.linearize_batch, f), mesh))
+    function = over_samples(partial(jifv.linearize_batch, f), mesh)
+    linearize = jax.jit(function, compiler_options=jifv.compiler_options(mesh))
     p = scatter(jnp.asarray(p), mesh)
     return lambda: jax.block_until_ready(linearize(p))
 

@@ -49,7 +49,7 @@ def measure(name, path, batch, rounds):
     import jax.numpy as jnp
 
     import jifv
-    from jifv.visualize import _evaluate, _response_and_gradient
+    from jifv.visualize import _compiled, _evaluate
 
     f = networks.ours(name, path, networks.TAPS[name].size)
     p, v = map(jnp.asarray, networks.inputs(name, batch, networks.TAPS[name].size))
@@ -57,13 +57,13 @@ def measure(name, path, batch, rounds):
     for precision in ("highest", "default"):
         settings = jifv.Settings(precision=precision)
         options = {"mesh": None, "power": 2.0, "floor": 0.1, "precision": precision}
-        flop = _response_and_gradient.lower(f, p[:1], v[:1], **options).cost_analysis()["flops"] * batch
+        flop = _compiled(None).lower(f, p[:1], v[:1], **options).cost_analysis()["flops"] * batch
         rows.append(
             (f"FV step, batch {batch}", precision, flop, seconds(lambda s=settings: _evaluate(f, s, p, v), rounds))
         )
     features = networks.TAPS[name].features
     flop = jax.jit(partial(jifv.linearize, f, chunk=features)).lower(p[0]).cost_analysis()["flops"]
-    linearize = jax.jit(partial(jifv.linearize, f))
+    linearize = jax.jit(partial(jifv.linearize, f), compiler_options=jifv.compiler_options())
     rows.append((f"Jacobian, n = {features}", "highest", flop, seconds(lambda: linearize(p[0]), max(1, rounds // 3))))
     return rows
 

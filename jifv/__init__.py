@@ -6,7 +6,7 @@ visualize → jacobian → invert → critical → evaluate. The networks are in
 
 from jifv.aggregate import Aggregation, first, identity, max_mean, mean, pick
 from jifv.critical import CriticalSpace, SingularPairs, critical_space, critical_spaces, merge, singular_pairs
-from jifv.devices import sample_mesh
+from jifv.devices import compiler_options, sample_mesh
 from jifv.evaluate import (
     Choice,
     angle,
@@ -55,6 +55,7 @@ __all__ = [
     "beta_profile",
     "canonical_objectives",
     "choose_space",
+    "compiler_options",
     "compose",
     "cosine",
     "critical_space",

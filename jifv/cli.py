@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jifv import cli_models, report
-from jifv.devices import leads, sample_mesh
+from jifv.devices import leads, sample_mesh, usable_cores
 from jifv.experiment import Experiment, identity, network_of, run
 from jifv.models import cache
 from jifv.store import Store
@@ -181,9 +181,8 @@ def _make_devices_of_cores() -> None:
     chosen = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
     if chosen or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(RuntimeError):  # JAX has started before, in a notebook, say
-        jax.config.update("jax_num_cpu_devices", usable)
+        jax.config.update("jax_num_cpu_devices", usable_cores())
 
 
 def _join() -> None:

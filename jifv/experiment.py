@@ -24,7 +24,7 @@ from jifv import aggregate, evaluate, parametrize, sample
 from jifv._check import check_count, check_nonnegative, check_positive
 from jifv._progress import bar
 from jifv.critical import CriticalSpace, critical_spaces
-from jifv.devices import in_turn, leads, over_samples, together
+from jifv.devices import compiler_options, in_turn, leads, over_samples, together
 from jifv.evaluate import Choice
 from jifv.invert import Inversion, check_silence, invert, triangle
 from jifv.jacobian import linearize
@@ -355,7 +355,7 @@ def _problem(experiment: Experiment, network: Network, mesh: Mesh | None) -> _Pr
         f=f,
         mesh=mesh,
         to_images=jax.jit(jax.vmap(phi.apply)),
-        to_triangle=jax.jit(over_samples(to_triangle, mesh)),
+        to_triangle=jax.jit(over_samples(to_triangle, mesh), compiler_options=compiler_options(mesh)),
         invert=_inverter(experiment, mesh),
         objectives=objectives,
         canonical=canonical,

@@ -7,7 +7,8 @@ Jacobian, by far the largest array, is read once, for the triangle T in Jᵀ = U
 may be any number of leading axes.
 """
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, ScalarLike
 
 from jifv._check import check_nonnegative, check_power, concrete
 from jifv._progress import bar
-from jifv.devices import in_turn, over_samples
+from jifv.devices import compiler_options, in_turn, over_samples
 from jifv.jacobian import linearize
 from jifv.response import Response, feature_count
 from jifv.significance import gradient_product, gradient_solve
@@ -180,7 +181,7 @@ def invert_batch(
     options = {"power": float(power), "silence": float(silence), "chunk": chunk, "mesh": mesh}
     inversions = []
     with bar(description, shape[0], progress) as advance:
-        for inversion in in_turn(partial(_invert_rows, f, basis, **options), mesh, parameters):
+        for inversion in in_turn(partial(_compiled(mesh), f, basis, **options), mesh, parameters):
             inversions.append(inversion)
             advance()
     return jax.tree.map(lambda *each: np.stack(each), *inversions)
@@ -260,7 +261,12 @@ def _check_linearization(response: Array, jacobian: Array) -> None:
         raise ValueError(f"jacobian must have no empty axis, got shape {jacobian.shape}")
 
 
-@partial(jax.jit, static_argnums=0, static_argnames=("power", "silence", "chunk", "mesh"))
+@cache
+def _compiled(mesh: Mesh | None) -> Callable:
+    fixed = ("f", "power", "silence", "chunk", "mesh")
+    return jax.jit(_invert_rows, static_argnames=fixed, compiler_options=compiler_options(mesh))
+
+
 def _invert_rows(
     f: Response,
     basis: Float[Array, "n q"] | None,

@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jifv._check import check_count, check_nonnegative, check_objectives, check_positive, check_power, concrete
 from jifv._progress import bar
-from jifv.devices import divisible, gather, mesh_of, over_samples, scatter
+from jifv.devices import compiler_options, divisible, gather, mesh_of, over_samples, scatter
 from jifv.response import Response, feature_count
 from jifv.significance import cosine, significance
 
@@ -451,10 +451,16 @@ def _evaluate(f: Response, settings: Settings, parameters: Array, objectives: Ar
     are no part of it.
     """
     options = {"power": settings.power, "floor": settings.floor, "precision": settings.precision}
-    return _response_and_gradient(f, parameters, objectives, mesh=mesh_of(parameters), **options)
+    mesh = mesh_of(parameters)
+    return _compiled(mesh)(f, parameters, objectives, mesh=mesh, **options)
 
 
-@partial(jax.jit, static_argnames=("f", "mesh", "power", "floor", "precision"))
+@cache
+def _compiled(mesh: Mesh | None) -> Callable:
+    fixed = ("f", "mesh", "power", "floor", "precision")
+    return jax.jit(_response_and_gradient, static_argnames=fixed, compiler_options=compiler_options(mesh))
+
+
 def _response_and_gradient(
     f: Response,
     parameters: Array,
