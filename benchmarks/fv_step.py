@@ -7,7 +7,7 @@ step: on one device, as it is without `mesh`, and where a CPU has several cores 
 command runs it. All sides have the same weights, realizations and objectives, in float32.
 
 `--alternatives` leaves PyTorch out, and compares with what jifv decided against: XLA's choice of who multiplies
-matrices, other numbers of samples at a time, and an allocator that gives no memory back.
+matrices, other numbers of samples at a time, an allocator that gives no memory back, and a compiled loop.
 """
 
 import ctypes
@@ -53,6 +53,34 @@ def alternative(change, *case):
         module = sys.modules["jifv.visualize"]
         module._MOST_AT_ONCE, module._ENTRIES_AT_ONCE = most, 10**9
     return ours(*case)
+
+
+LOOP = 8
+"""Steps of a compiled loop."""
+
+
+def in_a_loop(name, path, batch, size):
+    """Several steps in one `lax.scan`, whose loop variables are the weights; the result is the last one's."""
+    import jax
+    import jax.numpy as jnp
+
+    import jifv
+
+    f, step = networks.ours(name, path, size), sys.modules["jifv.visualize"]._response_and_gradient
+    p, v = map(jnp.asarray, networks.inputs(name, batch, size))
+    options = {"mesh": None, "power": 2.0, "floor": 0.1, "precision": "highest"}
+
+    def body(carry, _):
+        p, *_ = carry
+        r, value, gradient = step(f, p, v, **options)
+        return (p - 0 * gradient, r, value, gradient), None  # the same step again, which XLA cannot know
+
+    def loop(p):
+        first = (p, jnp.zeros_like(v), jnp.zeros(batch), p)
+        return jax.lax.scan(body, first, None, LOOP)[0][1:]
+
+    run = jax.jit(loop, compiler_options=jifv.compiler_options())
+    return lambda: jax.block_until_ready(run(p))
 
 
 def theirs(name, path, batch, size, channels_last, compiled=False):
@@ -103,7 +131,8 @@ def sides(name, path, batch, size, threads, alternatives):
     if alternatives:
         changes = [change for change in ALTERNATIVES if batch > 1 or " at " not in change]
         changed = [pairs.Side(each + said, alternative, (each, *run)) for said, run in runs for each in changes]
-        return as_they_are + changed
+        loop = pairs.Side("in a loop", in_a_loop, case, scale=1 / LOOP, note=f"{LOOP} steps, time of one")
+        return [*as_they_are, loop, *changed]
     return [
         *as_they_are,
         pairs.Side("PyTorch, contiguous", theirs, (*case, False)),
