@@ -10,7 +10,6 @@ command runs it. All sides have the same weights, realizations and objectives, i
 matrices, other numbers of samples at a time, an allocator that gives no memory back, and a compiled loop.
 """
 
-import ctypes
 import sys
 import tempfile
 
@@ -42,10 +41,10 @@ def alternative(change, *case):
     """Ours with one decision changed."""
     import jifv  # noqa: F401
 
-    if change == "memory kept":  # what glibc's MALLOC_MMAP_MAX_, _TRIM_THRESHOLD_ and _TOP_PAD_ set
-        malloc = ctypes.CDLL(None)
-        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):
-            malloc.mallopt(parameter, value)
+    if change == "memory kept":  # which the command does
+        from jifv.cli import _keep_memory
+
+        _keep_memory()
     elif change.startswith("XLA"):
         sys.modules["jifv.devices"]._known_to_xla = lambda: False
     else:

@@ -160,6 +160,7 @@ class Results(NamedTuple):
         ssim: Their structural similarity to `images`.
         seconds: Wall-clock seconds a sample of each stage; of the batches after the first in a process, which
             compiles, or of that one if there is no other.
+        devices: Numbers of devices that shared the batches: one number, unless the run was continued with another.
     """
 
     experiment: Experiment
@@ -193,6 +194,7 @@ class Results(NamedTuple):
     reoptimized: dict[str, Float[np.ndarray, "s h w c"]]
     ssim: dict[str, Float[np.ndarray, " s"]]
     seconds: dict[str, float]
+    devices: list[int]
 
     @property
     def mean_beta(self) -> Float[np.ndarray, " n"]:
@@ -268,12 +270,14 @@ def run(
         FloatingPointError: Fewer than two realizations are finite.
     """
     problem = _problem(experiment, network, mesh)
+    devices = 1 if mesh is None else mesh.size
     progress &= leads()
     if store is None:
         store = Store.in_memory(experiment.samples, experiment.batch_size)
 
     for batch in store.missing("realize"):
-        store.write("realize", batch, *_realize(experiment, problem, store.rows(batch), progress))
+        done = _realize(experiment, problem, store.rows(batch), progress)
+        store.write("realize", batch, *done, devices=devices)
     realized = store.read("realize")
     finite = realized["finite"]
     if finite.sum() < 2:
@@ -289,9 +293,8 @@ def run(
     for batch in store.missing("reoptimize"):
         rows = store.rows(batch)
         those = {name: vectors[rows] for name, vectors in candidates.items()}
-        store.write(
-            "reoptimize", batch, *_reoptimize(experiment, problem, realized["parameters"], rows, those, progress)
-        )
+        done = _reoptimize(experiment, problem, realized["parameters"], rows, those, progress)
+        store.write("reoptimize", batch, *done, devices=devices)
     reoptimized = store.read("reoptimize")
 
     ambient = candidates | {"prediction": realized["prediction"]}
@@ -317,6 +320,7 @@ def run(
             for name in OBJECTIVES
         },
         seconds=store.seconds() | calibration_seconds,
+        devices=store.devices(),
         **realized,
         **calibrated,
     )

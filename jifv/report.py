@@ -65,7 +65,6 @@ def write(
     name: str,
     preset: Preset,
     weights: dict[str, str],
-    devices: int = 1,
 ) -> dict:
     """Writes all files of a study, each replaced only once it is complete.
 
@@ -76,14 +75,13 @@ def write(
         name: The study's name on the command line.
         preset: Which size of it was run, before options changed that.
         weights: Digest of the weights of each network.
-        devices: Number of devices that shared each batch.
 
     Returns:
         The summary, as in `summary.json`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    report = summary(study, cells, name=name, preset=preset, weights=weights, devices=devices)
+    report = summary(study, cells, name=name, preset=preset, weights=weights)
     _replace(folder / "summary.json", json.dumps(report, indent=2) + "\n")
     _replace(folder / "samples.csv", _csv(row for results in cells for row in samples(results)))
     shown = tables(report)
@@ -106,9 +104,7 @@ def write(
     return report
 
 
-def summary(
-    study: Study, cells: Sequence[Results], *, name: str, preset: Preset, weights: dict[str, str], devices: int = 1
-) -> dict:
+def summary(study: Study, cells: Sequence[Results], *, name: str, preset: Preset, weights: dict[str, str]) -> dict:
     """The numbers that matter, ready for JSON: no NaN, which JSON does not have, but null."""
     return _plain(
         {
@@ -118,7 +114,7 @@ def summary(
             "preset": preset,
             "weights": weights,
             "versions": {package: metadata.version(package) for package in _PACKAGES},
-            "device": f"{devices} × {jax.devices()[0].device_kind}",
+            "device": jax.devices()[0].device_kind,
             "cells": [cell_summary(results) for results in cells],
         }
     )
@@ -154,6 +150,7 @@ def cell_summary(results: Results) -> dict:
         "reoptimize_steps": experiment.reoptimize_steps,
         "batch_size": experiment.batch_size,
         "seed": experiment.seed,
+        "devices": results.devices,
         "seconds_a_sample": results.seconds,
         "angles": {name: _median_and_p90(degrees) for name, degrees in results.angles.items()},
         "beta": results.mean_beta,
@@ -232,7 +229,7 @@ def timings(report: dict) -> list[dict]:
     return [
         {"experiment": cell["experiment"], "n": cell["features"], "m": cell["parameters"]}
         | {label: cell["seconds_a_sample"].get(stage) for stage, label in _STAGES.items()}
-        | {"device": report["device"]}
+        | {"device": f"{' or '.join(map(str, cell['devices']))} × {report['device']}"}
         for cell in report["cells"]
     ]
 

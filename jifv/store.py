@@ -82,7 +82,9 @@ class Store:
         done = {entry["batch"] for entry in self._journal["stages"].get(stage, [])}
         return [batch for batch in range(-(-self._samples // self._batch_size)) if batch not in done]
 
-    def write(self, stage: str, batch: int, arrays: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
+    def write(
+        self, stage: str, batch: int, arrays: dict[str, np.ndarray], seconds: dict[str, float], *, devices: int = 1
+    ) -> None:
         """Add a finished batch.
 
         Args:
@@ -90,17 +92,18 @@ class Store:
             batch: Number of the batch.
             arrays: One row a sample of the batch. Every batch of a stage has the same names, shapes and types.
             seconds: Wall-clock time of each part of the work.
+            devices: Number of devices that shared the batch.
 
         Raises:
             OSError: The disk is full or not writable. What was finished before stays.
         """
         if self._folder is None or leads():
-            self._add(stage, batch, arrays, seconds)
+            self._add(stage, batch, arrays, {"seconds": seconds, "devices": devices})
         if self._folder is not None:
             wait(f"{self._folder}: {stage} {batch}")
             self._journal = _read_journal(self._folder)
 
-    def _add(self, stage: str, batch: int, arrays: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
+    def _add(self, stage: str, batch: int, arrays: dict[str, np.ndarray], how: dict[str, Any]) -> None:
         entries = self._journal["stages"].get(stage, [])
         if not entries and self._folder is not None:
             shutil.rmtree(self._folder / stage, ignore_errors=True)  # what a killed first batch left
@@ -112,7 +115,7 @@ class Store:
                 shape, chunks = (self._samples, *value.shape[1:]), (self._batch_size, *value.shape[1:])
                 group.create_array(name, shape=shape, chunks=chunks, dtype=value.dtype)
             group[name][rows[0] : rows[-1] + 1] = value  # pyright: ignore[reportIndexIssue, reportArgumentType]
-        entry = {"batch": batch, "seconds": seconds, "compiled": stage not in self._fresh, "at": time.time()}
+        entry = {"batch": batch} | how | {"compiled": stage not in self._fresh, "at": time.time()}
         self._fresh.add(stage)
         journal = self._journal | {"stages": self._journal["stages"] | {stage: [*entries, entry]}}
         if self._folder is not None:
@@ -137,6 +140,10 @@ class Store:
             for part in chosen[0]["seconds"]:
                 total[part] = sum(entry["seconds"][part] for entry in chosen) / samples
         return total
+
+    def devices(self) -> list[int]:
+        """Numbers of devices that shared the batches, each once: a run may have gone on with another number."""
+        return sorted({entry["devices"] for stage in self._journal["stages"].values() for entry in stage})
 
     def total_seconds(self) -> float:
         """Wall-clock seconds of all batches together, compilation included."""

@@ -109,6 +109,7 @@ def fake(
         ssim={name: _single(rows) for name, rows in ssim.items()},
         seconds={"visualize": 4.0 * n / 64, "jacobian": 0.02 * n, "invert": 1e-6 * n**2, "reoptimize": 0.9}
         | ({"critical": 0.002} if experiment.jacobians else {}),
+        devices=[1],
     )
     return lose(results, not_finite)
 

@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -142,7 +143,7 @@ def test_one_of_several_processes_without_the_others_is_refused(toy, tmp_path, m
 
 def test_number_of_devices_is_in_the_summary(toy, tmp_path):
     call("toy", "--quiet", "--devices", 1, "--out", tmp_path)
-    assert read(tmp_path)["device"].startswith("1 × ")
+    assert [cell["devices"] for cell in read(tmp_path)["cells"]] == [[1]]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,28 @@ def test_each_core_is_a_device_unless_the_user_says_otherwise(chosen, devices):
     command = [sys.executable, "-c", textwrap.dedent(program)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (result.stdout, result.returncode) == (f"{devices}\n", 0), result.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the memory of another C library")
+@pytest.mark.parametrize(("chosen", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_memory_is_kept_unless_the_user_tells_malloc_something(chosen, kept):
+    program = """
+        import resource
+        import numpy as np, jifv.cli
+        def pages():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            np.ones(2**23)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        jifv.cli._keep_memory()
+        pages()
+        print(pages())
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    # NumPy asks for pages of 2 MiB, of which an array has too few to count.
+    environment |= chosen | {"NUMPY_MADVISE_HUGEPAGE": "0"}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (int(result.stdout) < 100) == kept, result
 
 
 def test_no_more_devices_than_samples_in_a_batch():

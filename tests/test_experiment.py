@@ -116,10 +116,10 @@ def test_resumed_run_gives_the_same_numbers(tmp_path):
 def _stop_after(write, count):
     calls = iter(range(count))
 
-    def stopping(*arguments):
+    def stopping(*arguments, **options):
         if next(calls, None) is None:
             raise KeyboardInterrupt
-        write(*arguments)
+        write(*arguments, **options)
 
     return stopping
 

@@ -1,6 +1,7 @@
 import csv
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -164,3 +165,4 @@ def test_table_1(results, tmp_path):
     ]
     assert float(row["FV"]) == pytest.approx(results.seconds["visualize"])
     assert (row["n"], row["m"]) == ("5", "432")
+    assert row["device"] == f"1 × {jax.devices()[0].device_kind}"

@@ -48,6 +48,12 @@ def test_last_batch_is_what_is_left(store):
     assert [store.rows(batch).tolist() for batch in store.missing("realize")] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
+def test_number_of_devices_is_that_of_every_batch(store):
+    for stage, batch, devices in [("realize", 0, 8), ("realize", 1, 2), ("reoptimize", 0, 8)]:
+        store.write(stage, batch, arrays(store, batch), {}, devices=devices)
+    assert store.devices() == [2, 8]
+
+
 def test_not_a_number_and_infinity_come_back(store):
     odd = np.array([[np.nan, np.inf], [-np.inf, 0.0], [1.0, 2.0]])
     store.write("odd", 0, {"x": odd}, {})
