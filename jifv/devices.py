@@ -58,8 +58,8 @@ def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
 
     Where a CPU has more cores than these devices, matrix products and convolutions are to be Eigen's. Those of YNNPACK,
     XLA's choice, are shared by several cores only if their sums have some thousand terms, and those of our networks
-    mostly stay on one: a step of one sample takes two cores 1.3 to 1.6 times as long (benchmarks/fv_step.py). With as
-    many devices as cores YNNPACK is faster.
+    mostly stay on one: a step of one sample takes two cores 1.4 to 1.5 times as long with JAX 0.10, 1.05 to 1.2 times
+    with 0.12 (benchmarks/fv_step.py). With as many devices as cores YNNPACK is as fast or faster.
 
     Args:
         mesh: The devices, see `sample_mesh`; None for the default one.
