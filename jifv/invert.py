@@ -291,75 +291,80 @@ def _invert_batch(
     basis: Float[Array, "n q"] | None,
     silence: ScalarLike,
 ) -> Inversion:
-    def solve(response, jacobian):
-        return tuple(_invert_one(response, jacobian, power, basis, silence))
-
+    *batch, features, columns = jacobian.shape
+    samples = response.reshape(-1, features), jacobian.reshape(-1, features, columns)
     # Full float32 products: TF32, a GPU's default, has three digits, and the answer lies below them.
     with jax.default_matmul_precision("highest"):
-        return Inversion(*jnp.vectorize(solve, signature="(n),(n,m)->(n),(q),(n,q),(),(n)")(response, jacobian))
+        inversion = _solve(*samples, power, basis, silence)
+    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), inversion)
 
 
-def _invert_one(
-    response: Float[Array, " n"],
-    jacobian: Float[Array, "n m"],
+def _solve(
+    response: Float[Array, "b n"],
+    jacobian: Float[Array, "b n m"],
     power: ScalarLike,
     basis: Float[Array, "n q"] | None,
     silence: ScalarLike,
 ) -> Inversion:
-    factor = triangle(jacobian)
+    factor = jax.vmap(triangle)(jacobian)
     # The columns of T are as long as the rows of J. Lengths in units of the largest entry, so that their
     # squares neither over- nor underflow.
-    silent = (response == 0) & jnp.all(factor == 0, axis=0)
-    peak = jnp.max(jnp.abs(factor))
-    lengths = jnp.linalg.norm(factor / jnp.where(peak > 0, peak, 1), axis=0)
-    silent |= (lengths <= silence * jnp.max(lengths)) & (jnp.asarray(silence) > 0)
-    finite = jnp.all(jnp.isfinite(response))
+    silent = (response == 0) & jnp.all(factor == 0, axis=1)
+    peak = jnp.max(jnp.abs(factor), axis=(1, 2), keepdims=True)
+    lengths = jnp.linalg.norm(factor / jnp.where(peak > 0, peak, 1), axis=1)
+    silent |= (lengths <= silence * jnp.max(lengths, axis=1, keepdims=True)) & (jnp.asarray(silence) > 0)
+    finite = jnp.all(jnp.isfinite(response), axis=1, keepdims=True)
     response = jnp.where(finite, response, 0)
 
     # Mᵀ = Jᵀ B R = U T B R. `stiff` marks the columns of R that the constraint v = 0 on silent features takes out.
     if basis is None:
-        search, stiff = jnp.eye(response.size, dtype=response.dtype), silent
+        search, stiff = _for_each(jnp.eye(response.shape[1], dtype=response.dtype), response), silent
     else:
-        search, _ = jnp.linalg.qr(gradient_solve(response, basis, power=power))
+        search, _ = jnp.linalg.qr(gradient_solve(response, _for_each(basis, response), power=power))
         search, stiff = _split_silent(search, silent)
-    reduced = jnp.where(stiff, 0, factor @ gradient_product(response, search, power=power))
+    reduced = jnp.where(stiff[:, None], 0, factor @ gradient_product(response, search, power=power))
 
     # QR carries any NaN of J into the triangle. An SVD must not see it: not every LAPACK returns from that.
-    finite &= jnp.all(jnp.isfinite(reduced))
-    reduced = jnp.where(finite, reduced, 0)
+    finite &= jnp.all(jnp.isfinite(reduced), axis=(1, 2))[:, None]
+    reduced = jnp.where(finite[..., None], reduced, 0)
 
     values, vectors = _left_singular(reduced, stiff)
-    known = finite & ~jnp.all(stiff)
+    known = finite & ~jnp.all(stiff, axis=1, keepdims=True)
     vectors = search @ vectors
 
-    objective = jnp.where(silent, 0, vectors[:, -1])
-    objective = objective / jnp.linalg.norm(objective)
-    objective = jnp.where(jnp.dot(response, objective) < 0, -objective, objective)
+    objective = jnp.where(silent, 0, vectors[..., -1])
+    objective = objective / jnp.linalg.norm(objective, axis=1, keepdims=True)
+    opposed = jnp.sum(response * objective, axis=1, keepdims=True) < 0
+    objective = jnp.where(opposed, -objective, objective)
     return Inversion(
         objective=jnp.where(known, objective, jnp.nan),
         singular_values=jnp.where(finite, values, jnp.nan),
-        singular_vectors=jnp.where(finite, vectors, jnp.nan),
-        gap=jnp.where(known, _gap(values), 0),
+        singular_vectors=jnp.where(finite[..., None], vectors, jnp.nan),
+        gap=jnp.where(known[:, 0], _gap(values), 0),
         silent=silent,
     )
 
 
+def _for_each(matrix: Float[Array, "n q"], samples: Float[Array, "b n"]) -> Float[Array, "b n q"]:
+    return jnp.broadcast_to(matrix, (len(samples), *matrix.shape))
+
+
 def _split_silent(
-    search: Float[Array, "n q"], silent: Bool[Array, " n"]
-) -> tuple[Float[Array, "n q"], Bool[Array, " q"]]:
+    search: Float[Array, "b n q"], silent: Bool[Array, "b n"]
+) -> tuple[Float[Array, "b n q"], Bool[Array, "b q"]]:
     """Rotate the basis R so that each column either has v = 0 on the silent features or is marked as stiff.
 
     The right-singular vectors of the silent rows of R do that: singular value 0 means no silent part. A
     silent feature that is also dead in every sample lies in the complement of V, up to the rounding errors of
     V; the tolerance keeps these from taking out a direction of V that has nothing to do with it.
     """
-    _, sizes, rotation = jnp.linalg.svd(jnp.where(silent[:, None], search, 0), full_matrices=False)
-    return search @ rotation.T, sizes > jnp.sqrt(jnp.finfo(search.dtype).eps)
+    sizes, rotation = _right_singular(jnp.where(silent[..., None], search, 0))
+    return search @ rotation.mT, sizes > jnp.sqrt(jnp.finfo(search.dtype).eps)
 
 
 def _left_singular(
-    reduced: Float[Array, "k q"], stiff: Bool[Array, " q"]
-) -> tuple[Float[Array, " q"], Float[Array, "q q"]]:
+    reduced: Float[Array, "b k q"], stiff: Bool[Array, "b q"]
+) -> tuple[Float[Array, "b q"], Float[Array, "b q q"]]:
     """Singular values and left-singular vectors of M from UᵀMᵀ, the stiff directions first, with value inf.
 
     M has zero rows in stiff directions, which would make them the softest. Under jit their number is unknown
@@ -367,24 +372,41 @@ def _left_singular(
     singular value of M; being orthogonal to everything else it changes nothing else. The scaling avoids
     overflow in the norm.
     """
-    peak = jnp.max(jnp.abs(reduced))
+    peak = jnp.max(jnp.abs(reduced), axis=(1, 2), keepdims=True)
     peak = jnp.where(peak > 0, peak, 1)
     reduced = reduced / peak
     # The factor 2 keeps it apart from σ₁ where M has rank one and σ₁ is the norm; the 1 is for M = 0.
-    stiffness = jnp.maximum(2 * jnp.linalg.norm(reduced), 1)
-    stacked = jnp.concatenate([reduced, jnp.diag(jnp.where(stiff, stiffness, 0))])
+    stiffness = jnp.maximum(2 * jnp.linalg.norm(reduced, axis=(1, 2), keepdims=True), 1)
+    columns = stiffness * (stiff[..., None] * jnp.eye(stiff.shape[1], dtype=reduced.dtype))
+    stacked = jnp.concatenate([reduced, columns], axis=1)
     # QR first: otherwise the SVD computes a large factor on the other side, which nobody asks for.
-    _, values, rows = jnp.linalg.svd(jnp.linalg.qr(stacked, mode="r"), full_matrices=False)
-    values = jnp.where(jnp.arange(stiff.size) < jnp.sum(stiff), jnp.inf, values * peak)
-    return values, rows.T
+    values, rows = _right_singular(jnp.linalg.qr(stacked, mode="r"))
+    taken_out = jnp.arange(stiff.shape[1]) < jnp.sum(stiff, axis=1, keepdims=True)
+    return jnp.where(taken_out, jnp.inf, values * peak[..., 0]), rows.mT
 
 
-def _gap(values: Float[Array, " q"]) -> Float[Array, ""]:
-    if values.size == 1:
-        return jnp.ones_like(values[0])
-    second, last = values[-2], values[-1]
-    largest = jnp.max(jnp.where(jnp.isfinite(values), values, 0))
-    rounding = values.size * jnp.finfo(values.dtype).eps * largest
+def _right_singular(matrix: Float[Array, "b k q"]) -> tuple[Float[Array, "b l"], Float[Array, "b l q"]]:
+    """Singular values, l = min(k, q), and the rows Vᵀ of a batch of finite matrices.
+
+    Divide and conquer, LAPACK's fast way, at times does not converge in float32, mostly where singular values
+    lie close together. It depends on rounding, even on the number of threads (OpenBLAS issue 3044), and leaves
+    NaN. QR iteration converges, but takes four times as long at n = 342 and twenty times at n = 1024. So it has
+    its turn only if the other fails (under `vmap`, where there is no branching, always: `invert` takes batches).
+    """
+    _, values, rows = jnp.linalg.svd(matrix, full_matrices=False)
+
+    def again() -> tuple[Array, Array]:
+        return lax.linalg.svd(matrix, full_matrices=False, algorithm=lax.linalg.SvdAlgorithm.QR)[1:]
+
+    return lax.cond(jnp.all(jnp.isfinite(values)), lambda: (values, rows), again)
+
+
+def _gap(values: Float[Array, "b q"]) -> Float[Array, " b"]:
+    if values.shape[1] == 1:
+        return jnp.ones_like(values[:, 0])
+    second, last = values[:, -2], values[:, -1]
+    largest = jnp.max(jnp.where(jnp.isfinite(values), values, 0), axis=1)
+    rounding = values.shape[1] * jnp.finfo(values.dtype).eps * largest
     relative = 1 - last / jnp.where(second > rounding, second, 1)
     # With one active direction `second` is inf, and the quotient 0.
     return jnp.where(second > rounding, relative, 0)

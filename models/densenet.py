@@ -178,9 +178,11 @@ def _dense_backward(saved, cotangent):
     for layer, inner_active in zip(reversed(layers), reversed(active), strict=True):
         width, growth = len(layer.gain), layer.kernel.shape[-1]
         inner = convolve(gradient[..., width : width + growth], flipped(layer.kernel))
-        outer = jnp.where(inner_active, inner, 0) @ (layer.squeeze.T * layer.gain)
+        outer = (inner * inner_active) @ (layer.squeeze.T * layer.gain)
         outer_active = grown[..., :width] * layer.gain + layer.offset > 0
-        gradient = gradient.at[..., :width].add(jnp.where(outer_active, outer, 0))
+        # A product and no `where`: on CPUs without AVX-512 that would keep the update from being vectorized, and the
+        # Jacobian takes three times as long.
+        gradient = gradient.at[..., :width].add(outer * outer_active)
     return gradient[..., : x.shape[-1]], *pull_layers(cotangent)
 
 

@@ -312,9 +312,11 @@ def _smooth(
     phi = fourier((*size, 3), decay=1.0, std=1.0)
     images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), 4))
     smooth = model.clone(smoothing=smoothing)
-    activations = jnp.asarray(model.apply(variables, images, layer=layer))
+    with jax.default_matmul_precision("highest"):  # the same widths on every device
+        activations = jnp.asarray(model.apply(variables, images, layer=layer))
+        calibrated = googlenet.calibrate(smooth, variables, images, layer=layer)
     typical = jnp.sqrt(jnp.mean(jnp.square(activations)))
-    return smooth, googlenet.calibrate(smooth, variables, images, layer=layer), smoothing * float(typical)
+    return smooth, calibrated, smoothing * float(typical)
 
 
 def _digest(variables: dict, metadata: Mapping[str, str]) -> str:

@@ -424,6 +424,38 @@ def test_products_run_at_full_precision():
     assert all("HIGHEST" in line for line in products)
 
 
+@pytest.mark.parametrize("restrict", [False, True])
+def test_svd_that_does_not_converge_is_done_again(monkeypatch, restrict):
+    """As LAPACK's fast one returns it, for one sample of three."""
+    rng = generator(16)
+    response, jacobian = rng.random((3, 5)), rng.normal(size=(3, 5, 17))
+    response[1], jacobian[1] = silence(response[1], jacobian[1], [3])
+    basis = orthonormal(rng, 5, 4).astype(np.float32) if restrict else None
+    arguments = response.astype(np.float32), jacobian.astype(np.float32)
+    expected = invert(*arguments, basis=basis)
+    svd = jnp.linalg.svd
+
+    def fails(matrix, **options):
+        result = svd(matrix, **options)
+        return jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), result)
+
+    jax.clear_caches()
+    with monkeypatch.context() as patched:
+        patched.setattr(jnp.linalg, "svd", fails)
+        result = invert(*arguments, basis=basis)
+    jax.clear_caches()
+    np.testing.assert_allclose(result.singular_values, expected.singular_values, rtol=1e-5)
+    np.testing.assert_allclose(result.objective, expected.objective, atol=1e-5)
+
+
+def test_many_equal_singular_values():
+    """Where LAPACK's fast SVD gave up, on two threads. Rows of J are orthogonal and equally long, so that v = r̂."""
+    waves = np.sin(np.outer(np.arange(1, 343), np.linspace(0, np.pi, 3072))).astype(np.float32)
+    result = invert(np.ones((2, 342), np.float32), np.stack([waves, waves]))
+    np.testing.assert_allclose(result.objective, 342**-0.5, atol=1e-5)
+    np.testing.assert_allclose(result.gap, 2 / 3, atol=1e-4)
+
+
 # -- Bad input, refused before anything is compiled.
 
 
