@@ -1,0 +1,91 @@
+"""What accelerators do to products, emulated (benchmarks/tensor_cores.py), and that jifv does not let them."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+import toy
+from tensor_cores import BITS, emulated
+
+from jifv.experiment import Experiment, network_of, run
+from jifv.models import load
+
+
+def rounded(x, bits):
+    """Round to so many bits behind the leading one, half to even, by NumPy's own arithmetic in float64."""
+    mantissa, exponent = np.frexp(x.astype(float))
+    return np.ldexp(np.rint(np.ldexp(mantissa, bits + 1)), exponent - bits - 1)
+
+
+def product(a, b):
+    return jnp.einsum("ij,jk->ik", a, b)
+
+
+def convolution(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def convolution_in_numpy(x, kernel):
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    return np.einsum("bhwcij,ijcd->bhwd", windows, kernel)
+
+
+@pytest.mark.parametrize("kind", BITS)
+@pytest.mark.parametrize(
+    ("function", "reference", "shapes"),
+    [(product, np.matmul, ((3, 20), (20, 4))), (convolution, convolution_in_numpy, ((2, 5, 6, 7), (3, 3, 7, 4)))],
+)
+def test_factors_are_rounded_and_sums_are_not(function, reference, shapes, kind):
+    factors = [np.random.default_rng(seed).normal(size=shape).astype(np.float32) for seed, shape in enumerate(shapes)]
+    exact = reference(*(factor.astype(float) for factor in factors))
+    coarse = reference(*(rounded(factor, BITS[kind]) for factor in factors))
+    assert abs(coarse - exact).max() > 1e-4
+    function = jax.jit(function)
+    for context, expected in (("default", coarse), ("highest", exact)):
+        with emulated(kind), jax.default_matmul_precision(context):
+            np.testing.assert_allclose(function(*factors), expected, atol=1e-5)
+    np.testing.assert_allclose(function(*factors), exact, atol=1e-5)  # and afterwards as ever
+
+
+FEW = {"samples": 3, "canonical": 0, "reoptimize_steps": 2, "jacobians": 3}
+STEPS = {"adam_steps": 3, "lbfgs_steps": 3}
+TOY = replace(toy.TOY, parametrization="fourier_decorrelated", settings=replace(toy.TOY.settings, **STEPS), **FEW)
+SRNET = Experiment("srnet", "srnet", "block1", input_size=8, parametrization="geometry", settings=TOY.settings, **FEW)
+
+
+def network(experiment):
+    return toy.network(toy.scores) if experiment.network == "toy" else network_of(experiment)
+
+
+def arrays(results):
+    """What must not differ: all but times."""
+    kept = results._replace(experiment=None, feature_names=None, seconds=None)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(kept)}
+
+
+@pytest.mark.parametrize("experiment", [TOY, SRNET], ids=["toy", "srnet"])
+def test_an_experiment_is_float32_throughout(experiment):
+    """To the bit, on a device that rounds the factors of every product unless it is told not to."""
+    expected = arrays(run(experiment, network(experiment), progress=False))
+    with emulated("tf32"):
+        actual = arrays(run(experiment, network(experiment), progress=False))
+        coarse = replace(experiment, settings=replace(experiment.settings, precision="default"))
+        rounded = arrays(run(coarse, network(experiment), progress=False))
+    assert len(actual) > 30
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+    assert not np.array_equal(rounded[".parameters"], expected[".parameters"])
+
+
+def test_smoothing_is_the_same_on_every_device(tmp_path, monkeypatch):
+    monkeypatch.setenv("JIFV_CACHE", str(tmp_path))  # random weights, wherever this runs
+    options = {"weights": networks.weights("googlenet-bvlc", tmp_path), "layer": "inception3a", "smoothing": 0.1}
+    expected = load("googlenet-bvlc", input_size=32, **options)
+    with emulated("tf32"):
+        actual = load("googlenet-bvlc", input_size=32, **options)
+    assert actual.smoothing_width == expected.smoothing_width
+    x = np.random.default_rng(0).uniform(size=(32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(jax.jit(actual.apply)(x), jax.jit(expected.apply)(x))
