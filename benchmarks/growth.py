@@ -41,6 +41,7 @@ def inversion(batch, features, columns):
     def arguments():
         # Not random numbers, whose intermediate arrays would leave room for those of the inversion.
         waves = jnp.sin(jnp.outer(jnp.arange(1, features + 1), jnp.linspace(0, jnp.pi, columns)))
+        waves *= jnp.geomspace(1, 1e-3, features)[:, None]  # equally long, they would be the hard case of an SVD
         return jnp.ones((batch, features)), jnp.broadcast_to(waves, (batch, features, columns))
 
     response, jacobian = jax.block_until_ready(arguments())
