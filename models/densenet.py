@@ -181,7 +181,7 @@ def _dense_backward(saved, cotangent):
         outer = (inner * inner_active) @ (layer.squeeze.T * layer.gain)
         outer_active = grown[..., :width] * layer.gain + layer.offset > 0
         # A product and no `where`: on CPUs without AVX-512 that would keep the update from being vectorized, and the
-        # Jacobian takes three times as long.
+        # Jacobian takes twice as long.
         gradient = gradient.at[..., :width].add(outer * outer_active)
     return gradient[..., : x.shape[-1]], *pull_layers(cotangent)
 
