@@ -396,7 +396,9 @@ def _right_singular(matrix: Float[Array, "b k q"]) -> tuple[Float[Array, "b l"],
     _, values, rows = jnp.linalg.svd(matrix, full_matrices=False)
 
     def again() -> tuple[Array, Array]:
-        return lax.linalg.svd(matrix, full_matrices=False, algorithm=lax.linalg.SvdAlgorithm.QR)[1:]
+        algorithm = lax.linalg.SvdAlgorithm.QR
+        _, values, rows = lax.linalg.svd(matrix, full_matrices=False, algorithm=algorithm)
+        return values, rows
 
     return lax.cond(jnp.all(jnp.isfinite(values)), lambda: (values, rows), again)
 
