@@ -38,7 +38,7 @@ def emulated(name: str) -> Iterator[None]:
     finally:
         for primitive, entry in replaced.items():
             if entry is None:
-                del rules[primitive]
+                rules.pop(primitive, None)
             else:
                 rules[primitive] = entry
         jax.clear_caches()
