@@ -87,7 +87,7 @@ STAGES = {"fv": fv_cases, "jacobian": jacobian_cases, "inversion": inversion_cas
 
 
 def main():
-    parser = pairs.parser(__doc__, rounds=1)
+    parser = pairs.parser(__doc__, rounds=3)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     options = parser.parse_args()
     columns = ("stage", "n", "m", "batch", "ms", "to compile, s", "memory, MiB")

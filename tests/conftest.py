@@ -3,6 +3,7 @@
 import importlib.abc
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -14,9 +15,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 matplotlib.use("Agg")
-# Nothing that a test compiles goes into the user's cache, nor comes from it. Also in the processes that tests start.
+# Nothing that a test compiles goes into the user's cache, nor comes from it: not in the processes that tests start, and
+# this one has a cache of its own, as toy experiments make functions anew that were compiled before.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-jax.config.update("jax_enable_compilation_cache", False)
+_compiled = tempfile.TemporaryDirectory(prefix="jifv-tests-")
+jax.config.update("jax_enable_compilation_cache", True)
+jax.config.update("jax_compilation_cache_dir", _compiled.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 # One device in every process, whichever test is its first: the command would make one of each core.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 jax.config.update("jax_num_cpu_devices", int(os.environ["JAX_NUM_CPU_DEVICES"]))
