@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import typer
@@ -54,6 +54,10 @@ def reproduce(
     cooldown: Annotated[
         float | None, typer.Option(min=0, max=1, help="Part of Adam's steps over which its rate falls to 0.")
     ] = None,
+    adam_precision: Annotated[
+        Literal["default", "high", "highest"] | None,
+        typer.Option(help="Of products in Adam's steps before its cooldown: default is TF32 on an NVIDIA GPU."),
+    ] = None,
     smoothing: Annotated[
         float | None, typer.Option(min=0, help="Rounds off the kinks of GoogLeNet and of the aggregation: 0.1, say.")
     ] = None,
@@ -99,6 +103,7 @@ def reproduce(
     if name not in (*STUDIES, "all"):
         raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}, all", param_hint="NAME")
     steps = {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, "power": power, "cooldown": cooldown}
+    steps |= {"adam_precision": adam_precision}
     other = {"network": network, "batch_size": batch_size, "reoptimize_steps": reoptimize_steps, "seed": seed}
     other |= {"smoothing": smoothing, "silence": silence, "std": std, "input_size": input_size}
     chosen = {each: study for each, study in STUDIES.items() if name in (each, "all")}

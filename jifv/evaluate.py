@@ -144,7 +144,7 @@ def reoptimize(
         parameters: Realizations p.
         objectives: Predicted, target or other objectives, one for each realization.
         steps: Steps of Adam.
-        settings: Learning rate, power and floor; its numbers of steps are not used.
+        settings: Learning rate, power, floor and `precision`; its numbers of steps are not used, nor `adam_precision`.
         batch_size: See `visualize`.
         mesh: See `visualize`.
         progress: See `visualize`.
@@ -158,7 +158,7 @@ def reoptimize(
         ValueError: see `visualize`, or `steps` < 1.
     """
     check_positive("steps", steps)
-    settings = replace(settings, adam_steps=steps, cooldown=0.0, lbfgs_steps=0)
+    settings = replace(settings, adam_steps=steps, cooldown=0.0, lbfgs_steps=0, adam_precision=None)
     return visualize(
         f,
         parameters,

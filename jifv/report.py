@@ -147,6 +147,7 @@ def cell_summary(results: Results) -> dict:
         "adam_steps": settings.adam_steps,
         "cooldown": settings.cooldown,
         "lbfgs_steps": settings.lbfgs_steps,
+        "adam_precision": settings.adam_precision,
         "reoptimize_steps": experiment.reoptimize_steps,
         "batch_size": experiment.batch_size,
         "seed": experiment.seed,

@@ -14,7 +14,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +70,8 @@ class Settings:
         tolerance: A sample has converged when ‖∂d/∂p‖ <= tolerance · |d|, or when no step improves d.
         precision: Of matrix products and convolutions, "default", "high" or "highest". Only "highest" is
             float32 on accelerators; inversion needs more digits of the gradient than the others keep.
+        adam_precision: The same for Adam's steps before its cooldown, None for `precision`. They only bring p near:
+            "default" leaves the predictions as good as they were (benchmarks/precision.py).
 
     Raises:
         TypeError: a count is not an integer, or a number is not one.
@@ -85,6 +87,7 @@ class Settings:
     history: int = 10
     tolerance: float | int = 1e-8
     precision: str = "highest"
+    adam_precision: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -105,6 +108,8 @@ class Settings:
                 raise ValueError(f"{name} must be at most 1, got {value}")
         if self.precision not in _PRECISIONS:
             raise ValueError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}")
+        if self.adam_precision not in (None, *_PRECISIONS):
+            raise ValueError(f"adam_precision must be None or one of {_PRECISIONS}, got {self.adam_precision!r}")
         # Settings are the key under which a compiled step is found again, and arrays cannot be keys.
         for name in ("learning_rate", "cooldown", "power", "floor", "tolerance"):
             value = getattr(self, name)
@@ -299,8 +304,9 @@ def advance(f: Response, state: State, settings: Settings, steps: int | None = N
         raise ValueError(f"settings.history must be that of the state, {kept}, got {settings.history}")
     left = np.inf if steps is None else steps
     if not state.begun:
-        for _ in range(int(min(left, settings.adam_steps - int(state.step)))):
-            state = _adam_step(f, settings, state)
+        first = int(state.step)
+        for step in range(first, int(min(first + left, settings.adam_steps))):
+            state = _adam_step(f, settings, state, step)
             left -= 1
         if int(state.step) >= settings.adam_steps and left > 0:
             _, value, gradient = _evaluate(f, settings, state.parameters, state.objectives)
@@ -419,11 +425,15 @@ def _start(parameters: Array, objectives: Array, settings: Settings) -> State:
     )
 
 
+def _before_cooldown(settings: Settings) -> int:
+    """Steps of Adam at its full rate."""
+    return settings.adam_steps - round(settings.cooldown * settings.adam_steps)
+
+
 def _adam(settings: Settings) -> optax.GradientTransformation:
-    rate = settings.learning_rate
-    falling = round(settings.cooldown * settings.adam_steps)
-    if falling:
-        rate = optax.linear_schedule(rate, 0.0, falling, transition_begin=settings.adam_steps - falling)
+    rate, full = settings.learning_rate, _before_cooldown(settings)
+    if full < settings.adam_steps:
+        rate = optax.linear_schedule(rate, 0.0, settings.adam_steps - full, transition_begin=full)
     return optax.adam(rate)
 
 
@@ -500,8 +510,11 @@ def _few_at_once(function: Callable) -> Callable:
     return batched
 
 
-def _adam_step(f: Response, settings: Settings, state: State) -> State:
-    _, value, gradient = _evaluate(f, settings, state.parameters, state.objectives)
+def _adam_step(f: Response, settings: Settings, state: State, step: int) -> State:
+    """The step of that number, which the state has too, on its device."""
+    coarse = settings.adam_precision if step < _before_cooldown(settings) else None
+    stage = replace(settings, precision=coarse) if coarse else settings
+    _, value, gradient = _evaluate(f, stage, state.parameters, state.objectives)
     return _adam_update(settings, state, value, gradient)
 
 

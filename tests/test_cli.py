@@ -51,7 +51,7 @@ def read(folder):
 def test_help_names_every_option_and_experiment():
     text = CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
     options = "preset samples adam-steps lbfgs-steps reoptimize-steps power seed batch-size network weights out quiet "
-    options += "overwrite cooldown smoothing silence std input-size devices distributed"
+    options += "overwrite cooldown adam-precision smoothing silence std input-size devices distributed"
     for option in options.split():
         assert f"--{option}" in text
     for name in STUDIES:
@@ -60,6 +60,7 @@ def test_help_names_every_option_and_experiment():
 
 def test_prints_tables_and_writes_files(toy, tmp_path):
     size = ("--adam-steps", 10, "--lbfgs-steps", 5, "--samples", 8, "--reoptimize-steps", 2)
+    size += ("--adam-precision", "default")
     result = call("toy", "--out", tmp_path / "a", *size, "--power", 1, "--seed", 3, "--batch-size", 3)
     assert result.exit_code == 0, result.output
     for words in ("angle to the target", "critical spaces", "β0", "SSIM", "report.html"):
@@ -69,6 +70,7 @@ def test_prints_tables_and_writes_files(toy, tmp_path):
     assert (summary["study"], summary["preset"]) == ("toy", "quick")
     assert summary["weights"] == {"toy": network(scores).digest}
     assert (cell["samples"], cell["canonical"], cell["power"], cell["seed"]) == (8, 2, 1.0, 3)
+    assert cell["adam_precision"] == "default"
     assert (cell["adam_steps"], cell["lbfgs_steps"], cell["reoptimize_steps"], cell["batch_size"]) == (10, 5, 2, 3)
     assert (tmp_path / "a" / "toy.zarr" / "realize").is_dir()
 

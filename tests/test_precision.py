@@ -76,18 +76,49 @@ def test_an_experiment_is_float32_throughout():
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_default_precision_is_not():
-    """Otherwise the test above could not fail."""
+@pytest.fixture
+def convolved():
+    """A response function, where to start and an objective."""
     phi = jifv.pixels((12, 12, 3))
-    f = jifv.compose(phi.apply, lambda x: convolution(x[None], np.ones((3, 3, 3, 4), np.float32))[0], jifv.max_mean())
-    start, objectives = phi.init(jax.random.key(0))[None], np.full((1, 4), 0.5, np.float32)
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
+    f = jifv.compose(phi.apply, lambda x: convolution(x[None], kernel)[0], jifv.max_mean())
+    return f, phi.init(jax.random.key(0))[None], np.full((1, 4), 0.5, np.float32)
+
+
+def test_default_precision_is_not(convolved):
+    """Otherwise the test above could not fail."""
     settings = Settings(adam_steps=2, lbfgs_steps=0)
     with emulated("tf32"):
         fine, coarse = (
-            jifv.visualize(f, start, objectives, settings=replace(settings, precision=precision), progress=False)
+            jifv.visualize(*convolved, settings=replace(settings, precision=precision), progress=False)
             for precision in ("highest", "default")
         )
     assert not np.array_equal(fine.response, coarse.response)
+
+
+@pytest.mark.parametrize("interrupted", [0, 2, 4, 5])
+def test_precision_of_adam_is_that_of_its_steps_before_the_cooldown(convolved, interrupted):
+    f, parameters, objectives = convolved
+    fine = Settings(adam_steps=6, cooldown=1 / 3, lbfgs_steps=3)
+    mixed, coarse = replace(fine, adam_precision="default"), replace(fine, precision="default")
+    with emulated("tf32"):
+        begun = jifv.start(f, parameters, objectives, fine)
+        expected = jifv.advance(f, jifv.advance(f, begun, coarse, 4), fine)
+        actual = jifv.advance(f, jifv.advance(f, begun, mixed, interrupted), mixed)
+        other = jifv.advance(f, begun, fine)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    assert not np.array_equal(actual.parameters, other.parameters)
+
+
+def test_precision_of_adam_is_not_that_of_reoptimization(convolved):
+    settings = Settings(adam_precision="default")
+    with emulated("tf32"):
+        fine, mixed, coarse = (
+            jifv.reoptimize(*convolved, steps=2, settings=each, progress=False)
+            for each in (Settings(), settings, Settings(precision="default"))
+        )
+    np.testing.assert_array_equal(mixed, fine)
+    assert not np.array_equal(coarse, fine)
 
 
 def test_smoothing_is_the_same_on_every_device(tmp_path, monkeypatch):

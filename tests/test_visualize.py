@@ -468,6 +468,7 @@ def test_progress_can_be_turned_off(capsys):
         ({"floor": -0.1}, ValueError, "floor must be finite and >= 0, got -0.1"),
         ({"tolerance": float("inf")}, ValueError, "tolerance must be finite and >= 0, got inf"),
         ({"precision": "tf32"}, ValueError, "precision must be one of .*, got 'tf32'"),
+        ({"adam_precision": "low"}, ValueError, "adam_precision must be None or one of .*, got 'low'"),
     ],
 )
 def test_settings_errors(options, error, message, unchecked):
