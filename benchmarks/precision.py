@@ -11,7 +11,6 @@ complement of (1, …, 1).
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pairs
 from tables import Table
@@ -32,7 +31,8 @@ CASES = {
 def stages(settings):
     """How many of the first steps are rounded, by the name of the stage they belong to."""
     full_rate = settings.adam_steps - round(settings.cooldown * settings.adam_steps)
-    return {"Adam before its cooldown": full_rate, "Adam": settings.adam_steps, "all": None}
+    named = {"Adam before its cooldown": full_rate, "Adam": settings.adam_steps}
+    return named | ({"Adam and L-BFGS": None} if settings.lbfgs_steps else {})
 
 
 def visualize(problem, settings, steps):
@@ -43,7 +43,7 @@ def visualize(problem, settings, steps):
 
 
 def row(cell, problem, basis, steps):
-    """Angles of predictions and responses, and how far the realizations are from rest."""
+    """Angles of predictions and responses, and how far the realizations are from rest (as in `jifv.experiment`)."""
     end = visualize(problem, cell.settings, steps)
     options = {"power": cell.settings.power, "silence": cell.silence}
     inversion = jifv.invert_batch(problem.f, end.parameters, basis=basis, progress=False, **options)
@@ -51,8 +51,9 @@ def row(cell, problem, basis, steps):
     predicted, response = (
         np.asarray(jifv.angle_on(everywhere, each, problem.objectives)) for each in (inversion.objective, end.response)
     )
-    gradient = jnp.asarray(end.gradient_norm) / end.cosine**cell.settings.power
-    rest = np.asarray(gradient) / np.where(np.isfinite(inversion.singular_values), inversion.singular_values, 0).max(1)
+    values = np.where(np.isfinite(inversion.singular_values), inversion.singular_values, 0)
+    share = np.asarray(jifv.beta(inversion.singular_vectors, problem.objectives))[:, ::-1]
+    rest = np.sqrt(np.sum(share * values**2, 1)) / np.maximum(values.max(1), np.finfo(np.float32).tiny)
     angles = float(np.median(predicted)), float(np.percentile(predicted, 90)), float(np.median(response))
     return *angles, float(np.median(rest))
 
