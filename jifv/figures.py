@@ -265,8 +265,8 @@ def beta_bars(cells: Sequence[Results]) -> Figure:
     ]
     _legend(figure, panels, handles)
     figure.supylabel("mean share β of the target", fontsize=_LETTERS)
-    note = "median angle of the prediction over each bar"
-    figure.supxlabel(("number of features n; " if panels[0].by_features else "") + note, fontsize=_LETTERS)
+    notes = ["number of features n"] * panels[0].by_features + ["median angle of the prediction over each bar"]
+    figure.supxlabel(("; " if figure.get_figwidth() > 4 else "\n").join(notes), fontsize=_LETTERS)
     return figure
 
 

@@ -425,7 +425,8 @@ def test_studies_without_cells_or_of_another_kind_are_refused(few, cells, unchec
 
 
 def texts_of(figure):
-    """Every text that is seen, with its box in pixels."""
+    """Every text that is seen, with its box in pixels of the PNG: letters are wider in other resolutions."""
+    figure.set_dpi(150)
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     hidden = []
