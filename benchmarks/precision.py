@@ -17,8 +17,9 @@ from tables import Table
 from tensor_cores import emulated
 
 import jifv
-from jifv.experiment import _problem, network_of
+from jifv.experiment import _problem, _stationarity, network_of
 from jifv.studies import STUDIES
+from jifv.visualize import _before_cooldown
 
 CASES = {
     cell.name: cell
@@ -30,8 +31,7 @@ CASES = {
 
 def stages(settings):
     """How many of the first steps are rounded, by the name of the stage they belong to."""
-    full_rate = settings.adam_steps - round(settings.cooldown * settings.adam_steps)
-    named = {"Adam before its cooldown": full_rate, "Adam": settings.adam_steps}
+    named = {"Adam before its cooldown": _before_cooldown(settings), "Adam": settings.adam_steps}
     return named | ({"Adam and L-BFGS": None} if settings.lbfgs_steps else {})
 
 
@@ -43,7 +43,7 @@ def visualize(problem, settings, steps):
 
 
 def row(cell, problem, basis, steps):
-    """Angles of predictions and responses, and how far the realizations are from rest (as in `jifv.experiment`)."""
+    """Angles of predictions and responses, and how far the realizations are from rest."""
     end = visualize(problem, cell.settings, steps)
     options = {"power": cell.settings.power, "silence": cell.silence}
     inversion = jifv.invert_batch(problem.f, end.parameters, basis=basis, progress=False, **options)
@@ -51,9 +51,8 @@ def row(cell, problem, basis, steps):
     predicted, response = (
         np.asarray(jifv.angle_on(everywhere, each, problem.objectives)) for each in (inversion.objective, end.response)
     )
-    values = np.where(np.isfinite(inversion.singular_values), inversion.singular_values, 0)
-    share = np.asarray(jifv.beta(inversion.singular_vectors, problem.objectives))[:, ::-1]
-    rest = np.sqrt(np.sum(share * values**2, 1)) / np.maximum(values.max(1), np.finfo(np.float32).tiny)
+    share = np.asarray(jifv.beta(inversion.singular_vectors, problem.objectives))
+    rest = _stationarity(share, inversion.singular_values)
     angles = float(np.median(predicted)), float(np.percentile(predicted, 90)), float(np.median(response))
     return *angles, float(np.median(rest))
 

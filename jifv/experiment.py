@@ -391,11 +391,7 @@ def _realize(experiment: Experiment, problem: _Problem, rows: np.ndarray, progre
         triangles = np.stack(triangles)
     with _timed(seconds, "invert"):
         inversion = together(problem.invert, problem.mesh, run.response, triangles)
-    # Where a target lies on silent features its gradient is 0 there, and the stiff directions say nothing of it.
-    values = np.where(np.isfinite(inversion.singular_values), inversion.singular_values, 0)
     share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
-    largest = values.max(-1)
-    gradient = np.sqrt(np.sum(share[:, ::-1] * np.square(values), -1))
     arrays = run._asdict() | {
         "images": np.asarray(problem.to_images(jnp.asarray(run.parameters))),
         "prediction": inversion.objective,
@@ -403,9 +399,17 @@ def _realize(experiment: Experiment, problem: _Problem, rows: np.ndarray, progre
         "gap": inversion.gap,
         "silent": inversion.silent,
         "beta": np.where(run.finite[:, None], share, np.nan),
-        "stationarity": np.where(run.finite, gradient / np.where(largest > 0, largest, 1), np.nan),
+        "stationarity": np.where(run.finite, _stationarity(share, inversion.singular_values), np.nan),
     }
     return arrays | ({"triangle": triangles} if experiment.jacobians else {}), seconds
+
+
+def _stationarity(share: np.ndarray, singular_values: np.ndarray) -> np.ndarray:
+    """‖JᵀBv*‖/σ₁(BJ) of each sample, from the shares β; 0 where J is."""
+    # Where a target lies on silent features its gradient is 0 there, and the stiff directions say nothing of it.
+    values = np.where(np.isfinite(singular_values), singular_values, 0)
+    largest = values.max(-1)
+    return np.sqrt(np.sum(share[:, ::-1] * np.square(values), -1)) / np.where(largest > 0, largest, 1)
 
 
 def _calibrate(experiment: Experiment, problem: _Problem, realized: dict) -> tuple[dict, dict]:
