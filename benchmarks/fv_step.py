@@ -13,8 +13,7 @@ matrices, other numbers of samples at a time, an allocator that gives no memory 
 import sys
 import tempfile
 
-import networks
-import pairs
+from harness import networks, pairs
 
 TOLERANCE = (1e-5, 1e-5, 0.03)
 """Of r, d and its gradient. In a gradient a ReLU at a kink, where rounding decides, makes up to 1 %."""
@@ -25,8 +24,8 @@ def ours(name, path, batch, size, devices=1):
     import jax.numpy as jnp
 
     import jifv
-    from jifv.devices import scatter
-    from jifv.visualize import _evaluate
+    from jifv._core.devices import scatter
+    from jifv.visualization import _evaluate
 
     mesh = networks.cores_as_devices(devices)
     f, settings = networks.ours(name, path, size), jifv.Settings()
@@ -46,10 +45,10 @@ def alternative(change, *case):
 
         _keep_memory()
     elif change.startswith("XLA"):
-        sys.modules["jifv.devices"]._known_to_xla = lambda: False
+        sys.modules["jifv._core.devices"]._known_to_xla = lambda: False
     else:
         most = 10**9 if change.startswith("all") else int(change.split()[0])
-        module = sys.modules["jifv.visualize"]
+        module = sys.modules["jifv.visualization"]
         module._MOST_AT_ONCE, module._ENTRIES_AT_ONCE = most, 10**9
     return ours(*case)
 
@@ -65,7 +64,7 @@ def in_a_loop(name, path, batch, size):
 
     import jifv
 
-    f, step = networks.ours(name, path, size), sys.modules["jifv.visualize"]._response_and_gradient
+    f, step = networks.ours(name, path, size), sys.modules["jifv.visualization"]._response_and_gradient
     p, v = map(jnp.asarray, networks.inputs(name, batch, size))
     options = {"mesh": None, "power": 2.0, "floor": 0.1, "precision": "highest"}
 

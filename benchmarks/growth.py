@@ -11,9 +11,8 @@ from functools import partial
 from operator import itemgetter
 
 import fv_step
-import networks
-import pairs
-from tables import Table
+from harness import networks, pairs
+from harness.tables import Table
 
 
 def jacobian(name, path, size, features, chunk, invert):

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pairs
 import scipy.linalg
-from tables import Table
+from harness import pairs
+from harness.tables import Table
 
 CASES = [
     (1, 10, 3072),

@@ -10,9 +10,8 @@ import math
 import tempfile
 from functools import partial
 
-import networks
 import numpy as np
-import pairs
+from harness import networks, pairs
 
 TOLERANCE = (1e-5, 0.03)
 """Of r and of the rows of J, where a ReLU at a kink, where rounding decides, makes up to 1 %."""
@@ -38,7 +37,7 @@ def ours_in_parallel(name, path, size, devices):
     import jax.numpy as jnp
 
     import jifv
-    from jifv.devices import over_samples, scatter
+    from jifv._core.devices import over_samples, scatter
 
     mesh = networks.cores_as_devices(devices)
     f = networks.ours(name, path, size)

@@ -14,8 +14,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pairs
-from tables import Table
+from harness import pairs
+from harness.tables import Table
 
 import jifv
 

@@ -12,14 +12,14 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-import pairs
-from tables import Table
-from tensor_cores import emulated
+from harness import pairs
+from harness.tables import Table
+from harness.tensor_cores import emulated
 
 import jifv
-from jifv.experiment import _problem, _stationarity, network_of
-from jifv.studies import STUDIES
-from jifv.visualize import _before_cooldown
+from jifv.experiments.experiment import _problem, _stationarity, network_of
+from jifv.experiments.studies import STUDIES
+from jifv.visualization import _before_cooldown
 
 CASES = {
     cell.name: cell

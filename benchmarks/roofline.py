@@ -11,9 +11,8 @@ import tempfile
 import time
 from functools import partial
 
-import networks
-import pairs
-from tables import Table
+from harness import networks, pairs
+from harness.tables import Table
 
 STEPS = {"densenet": 800 + 300, "googlenet-bvlc": 3000 + 500, "srnet": 800 + 300}
 """Gradients of a realization at the paper's size, Adam and L-BFGS."""
@@ -49,7 +48,7 @@ def measure(name, path, batch, rounds):
     import jax.numpy as jnp
 
     import jifv
-    from jifv.visualize import _compiled, _evaluate
+    from jifv.visualization import _compiled, _evaluate
 
     f = networks.ours(name, path, networks.TAPS[name].size)
     p, v = map(jnp.asarray, networks.inputs(name, batch, networks.TAPS[name].size))

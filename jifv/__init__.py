@@ -4,9 +4,9 @@ The data's path is the table of contents: parametrize → (network) → aggregat
 visualize → jacobian → invert → critical → evaluate. The networks are in `jifv.models`.
 """
 
+from jifv._core.devices import compiler_options, sample_mesh
 from jifv.aggregate import Aggregation, first, identity, max_mean, mean, pick
 from jifv.critical import CriticalSpace, SingularPairs, critical_space, critical_spaces, merge, singular_pairs
-from jifv.devices import compiler_options, sample_mesh
 from jifv.evaluate import (
     Choice,
     angle,
@@ -17,13 +17,13 @@ from jifv.evaluate import (
     reoptimize,
     ssim,
 )
-from jifv.invert import Inversion, invert, invert_at, invert_batch
+from jifv.inversion import Inversion, invert, invert_at, invert_batch
 from jifv.jacobian import Linearization, linearize, linearize_batch
+from jifv.objectives import canonical_objectives, project, sparse_objectives, sparseness
 from jifv.parametrize import Parametrization, fourier, geometry, pixels
 from jifv.response import Response, compose, feature_count
-from jifv.sample import canonical_objectives, project, sparse_objectives, sparseness
 from jifv.significance import cosine, gradient_matrix, gradient_product, gradient_solve, significance
-from jifv.visualize import (
+from jifv.visualization import (
     Settings,
     State,
     Visualization,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jifv._check import check_nonnegative, check_positive
+from jifv._core.check import check_nonnegative, check_positive
 
 Aggregation: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
 

@@ -14,9 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from jifv._check import check_positive
+from jifv._core.check import check_positive
 from jifv.response import Response
-from jifv.visualize import Settings, visualize
+from jifv.visualization import Settings, visualize
 
 
 def angle(

@@ -18,9 +18,9 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, ScalarLike
 
-from jifv._check import check_nonnegative, check_power, concrete
-from jifv._progress import bar
-from jifv.devices import compiler_options, in_turn, over_samples
+from jifv._core.check import check_nonnegative, check_power, concrete
+from jifv._core.devices import compiler_options, in_turn, over_samples
+from jifv._core.progress import bar
 from jifv.jacobian import linearize
 from jifv.response import Response, feature_count
 from jifv.significance import gradient_product, gradient_solve

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jifv._check import check_positive
+from jifv._core.check import check_positive
 from jifv.response import Response, feature_count
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, ScalarLike
 
-from jifv._check import check_positive, concrete
+from jifv._core.check import check_positive, concrete
 
 
 def sparseness(v: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:

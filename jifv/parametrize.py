@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jifv._check import check_nonnegative, check_positive
+from jifv._core.check import check_nonnegative, check_positive
 
 # Square root of the covariance of ImageNet's colours, from Lucid (lucid/optvis/param/color.py): a row for each of red,
 # green and blue, a column for each decorrelated colour, the longest of unit length.

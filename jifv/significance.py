@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, ScalarLike
 
-from jifv._check import check_nonnegative, check_objectives, check_power, concrete
+from jifv._core.check import check_nonnegative, check_objectives, check_power, concrete
 
 
 def cosine(r: Float[Array, "*#batch n"], v: Float[Array, "*#batch n"]) -> Float[Array, "*batch"]:

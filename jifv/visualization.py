@@ -27,9 +27,9 @@ from flax import serialization
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from jifv._check import check_count, check_nonnegative, check_objectives, check_positive, check_power, concrete
-from jifv._progress import bar
-from jifv.devices import compiler_options, divisible, gather, mesh_of, over_samples, scatter
+from jifv._core.check import check_count, check_nonnegative, check_objectives, check_positive, check_power, concrete
+from jifv._core.devices import compiler_options, divisible, gather, mesh_of, over_samples, scatter
+from jifv._core.progress import bar
 from jifv.response import Response, feature_count
 from jifv.significance import cosine, significance
 

@@ -1,13 +1,13 @@
 """The networks of the paper as Flax modules, with weights that this project trained or converts."""
 
-from .cache import store
-from .convert import Converted, convert
-from .densenet import DenseNet
-from .fetch import fetch
-from .googlenet import GoogLeNet
-from .srnet import SRNet
-from .storage import read_weights, write_weights
-from .zoo import Listing, Network, available, listings, load
+from jifv.models.files.cache import store
+from jifv.models.files.convert import Converted, convert
+from jifv.models.files.fetch import fetch
+from jifv.models.files.storage import read_weights, write_weights
+from jifv.models.networks.densenet import DenseNet
+from jifv.models.networks.googlenet import GoogLeNet
+from jifv.models.networks.srnet import SRNet
+from jifv.models.zoo import Listing, Network, available, listings, load
 
 __all__ = [
     "Converted",

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from jifv._check import check_nonnegative
+from jifv._core.check import check_nonnegative
+from jifv.models.files import cache
+from jifv.models.files.convert import CARDS, convert
+from jifv.models.files.storage import read_weights
+from jifv.models.networks import densenet, googlenet, srnet
 from jifv.parametrize import fourier
-
-from . import cache, cifar10, densenet, googlenet, srnet
-from .convert import CARDS, convert
-from .storage import read_weights
 
 _SHIPPED = Path(__file__).parent / "weights"
 
@@ -185,7 +185,7 @@ _DENSENET = _Kind(
     smallest=4,
     channels=3,
     content="RGB in [0, 1]",
-    outputs=cifar10.CLASSES,
+    outputs=densenet.CLASSES,
 )
 _SRNET = _Kind(
     title="an SRNet",
@@ -208,11 +208,13 @@ class _Entry(NamedTuple):
 
 
 _ENTRIES = {
-    "densenet": _Entry(_DENSENET, "densenet_bc_100_12_cifar10", "train them by python -m jifv.models.train_densenet"),
+    "densenet": _Entry(
+        _DENSENET, "densenet_bc_100_12_cifar10", "train them by python -m jifv.models.training.densenet"
+    ),
     "densenet-no-deer": _Entry(
         _DENSENET,
         "densenet_bc_100_12_cifar10_no_deer",
-        "train them by python -m jifv.models.train_densenet",
+        "train them by python -m jifv.models.training.densenet",
     ),
     "googlenet": _Entry(
         _googlenet("torchvision"),
@@ -224,7 +226,7 @@ _ENTRIES = {
         None,
         "run `jifv models convert googlenet-bvlc --from FILE` with BVLC's .caffemodel or a copy of it, .onnx or .npz",
     ),
-    "srnet": _Entry(_SRNET, "srnet", "train them by python -m jifv.models.train_srnet"),
+    "srnet": _Entry(_SRNET, "srnet", "train them by python -m jifv.models.training.srnet"),
 }
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import fv_step
 import jacobian
 import jax
-import networks
 import numpy as np
-import pairs
 import pytest
-import toy_sides
+from harness import networks, pairs
+from support import toy_sides
 
 from jifv.models import read_weights
-from jifv.models.densenet import from_torch
+from jifv.models.networks.densenet import from_torch
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 

@@ -10,7 +10,7 @@ from scipy.ndimage import correlate1d
 from scipy.stats import ortho_group
 
 from jifv.evaluate import angle, angle_on, beta, beta_profile, choose_space, reoptimize, ssim
-from jifv.visualize import Settings, visualize
+from jifv.visualization import Settings, visualize
 
 DTYPES = [np.float32, np.float64]
 

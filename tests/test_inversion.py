@@ -6,7 +6,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jifv.invert import invert, invert_at, triangle
+from jifv.inversion import invert, invert_at, triangle
 
 POWERS = [0.0, 1.0, 2.0, 4.0]
 

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import FEATURES, response
+from support.toy import FEATURES, response
 
 import jifv
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from jifv import sample
+from jifv import objectives as sample
 
 
 def reference_sparseness(v):

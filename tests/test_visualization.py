@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import ortho_group
 
 from jifv.significance import significance
-from jifv.visualize import (
+from jifv.visualization import (
     Settings,
     advance,
     finish,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pairs
+from harness import pairs
 from safetensors import safe_open
 
 
@@ -31,7 +31,8 @@ TAPS = {
 
 def weights(name: str, folder: str | Path) -> Path:
     """The network's file of weights; random ones, written to a folder, if they are in no cache."""
-    from jifv.models import googlenet, listings, write_weights
+    from jifv.models import listings, write_weights
+    from jifv.models.networks import googlenet
 
     there = {listing.name: listing.path for listing in listings() if listing.path}
     if name in there:
@@ -113,22 +114,22 @@ def torch_network(name: str, path: str | Path) -> Any:
     """PyTorch's module with the weights in a file of ours."""
     import torch
 
-    tests = str(Path(__file__).resolve().parent.parent / "tests")
+    tests = str(Path(__file__).resolve().parent.parent.parent / "tests")
     if tests not in sys.path:
         sys.path.append(tests)
     with safe_open(path, framework="numpy") as file:
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         metadata = file.metadata() or {}
     if name == "densenet":
-        from torch_densenet import TorchDenseNet
+        from support.torch_densenet import TorchDenseNet
 
         network = TorchDenseNet(metadata.get("pool", "max"))
     elif name == "srnet":
-        from torch_srnet import TorchSRNet
+        from support.torch_srnet import TorchSRNet
 
         network = TorchSRNet()
     else:
-        from torch_googlenet import TorchGoogLeNet
+        from support.torch_googlenet import TorchGoogLeNet
 
         network = TorchGoogLeNet("bvlc")
     state = {}

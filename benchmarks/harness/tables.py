@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import pairs
+from harness import pairs
 
 
 class Table:

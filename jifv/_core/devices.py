@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, PyTree
 
-from jifv._check import check_positive
+from jifv._core.check import check_positive
 
 _SAMPLES = "samples"
 _PRODUCTS_BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}

@@ -1,8 +1,6 @@
 """Command line: `jifv models list`, `show`, `fetch` and `convert`."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +10,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 import jifv.models as models
+from jifv.cli.errors import told
 
 app = typer.Typer(help="The networks: which are there, and how the others get there.", no_args_is_help=True)
 
@@ -34,7 +33,7 @@ def list_() -> None:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="Name in `jifv models list`.")]) -> None:
     """Show a network's model card and the names of its layers."""
-    with _errors():
+    with told():
         network = models.load(name)
         console = Console()
         console.print(Markdown(network.card))
@@ -48,7 +47,7 @@ def fetch(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Download a network's public weights, check them, and convert them to the cache folder (JIFV_CACHE)."""
-    with _errors():
+    with told():
         _say(name, models.fetch(name, url=url, progress=not quiet))
 
 
@@ -59,7 +58,7 @@ def convert(
     to: Annotated[Path | None, typer.Option(help="File to write, .safetensors (in the cache folder).")] = None,
 ) -> None:
     """Convert a file of weights; format and version are recognised. Nothing in the file is run."""
-    with _errors():
+    with told():
         converted = models.convert(source)
         if converted.name not in (name, f"{name}-bvlc"):
             raise ValueError(f"{source} holds {converted.name}, not {name}")
@@ -74,18 +73,3 @@ def _first_words(fact: str) -> str:
 
 def _say(name: str, path: Path) -> None:
     Console(soft_wrap=True).print(f"{name}: {path}", highlight=False)
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """What the user can do something about is told without a traceback."""
-    try:
-        yield
-    except (ValueError, OSError, ImportError) as error:
-        complain(f"jifv: {error}")
-        raise typer.Exit(1) from error
-
-
-def complain(text: str) -> None:
-    """Tell an error: as it is, whatever brackets it has and however long it is."""
-    Console(stderr=True, soft_wrap=True).print(text, style="red", highlight=False, markup=False)

@@ -1,10 +1,6 @@
 """Command line: `jifv reproduce dncl` and its siblings."""
 
-import ctypes
-import os
 import shutil
-import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,28 +11,15 @@ from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
-from jifv import cli_models, report
-from jifv.devices import leads, sample_mesh, usable_cores
-from jifv.experiment import Experiment, identity, network_of, run
-from jifv.models import cache
-from jifv.store import Store
-from jifv.studies import STUDIES, Preset, Study
-
-app = typer.Typer(
-    help="Inverse feature visualization: from an input back to the objective it was optimized for.",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-)
-app.add_typer(cli_models.app, name="models")
-
-_MOST_COMPILED = 2**30
-"""Bytes of compiled programs to keep. Each holds the weights of its network."""
-_TO_KEEP_MEMORY = ((-4, 0), (-1, 2**31 - 1), (-2, 2**28))
-"""M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h: no piece of its own for a large array, most to keep, and how
-many bytes more to ask for."""
+from jifv._core.devices import leads, sample_mesh
+from jifv.cli import machine
+from jifv.cli.errors import complain
+from jifv.experiments.experiment import Experiment, identity, network_of, run
+from jifv.experiments.report import summary as report
+from jifv.experiments.store import Store
+from jifv.experiments.studies import STUDIES, Preset, Study
 
 
-@app.command()
 def reproduce(
     name: Annotated[str, typer.Argument(help=f"The experiment: {', '.join(STUDIES)}, or all of them: all.")],
     preset: Annotated[
@@ -115,9 +98,7 @@ def reproduce(
             raise typer.BadParameter(f"{each} is about several powers; leave it out", param_hint="--power")
         if weights is not None and len({cell.network for cell in changed[each]}) > 1:
             raise typer.BadParameter(f"{each} uses several networks; leave it out", param_hint="--weights")
-    _keep_compiled()
-    _keep_memory()
-    _make_devices_of_cores()
+    machine.prepare()
     if distributed:
         _join()
     mesh = _mesh(devices)
@@ -127,7 +108,7 @@ def reproduce(
         try:
             _reproduce(each, study, changed[each], preset, folder, weights, mesh, overwrite=overwrite, quiet=quiet)
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            cli_models.complain(f"jifv: {each}: {error}")
+            complain(f"jifv: {each}: {error}")
             failed = True
     if failed:
         raise typer.Exit(1)
@@ -174,40 +155,6 @@ def _reproduce(
     console.print(f"{seconds:.0f} s; results in {folder}, to look at in {folder / 'report.html'}")
 
 
-def _keep_compiled() -> None:
-    """Programs that were compiled once are found again by the next run, unless the user keeps them elsewhere."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "compiled"))
-        jax.config.update("jax_compilation_cache_max_size", _MOST_COMPILED)
-
-
-def _keep_memory() -> None:
-    """Let glibc keep the memory of arrays for the next ones, unless the user told it something else.
-
-    It would give large pieces back at once, and the kernel clears every page of the next ones anew: a step of GoogLeNet
-    takes 1.15 times as long for a batch of 8, and 1.6 to 2.2 times for a single sample (benchmarks/fv_step.py).
-    """
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    with suppress(AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in _TO_KEEP_MEMORY:
-            mallopt(parameter, value)
-
-
-def _make_devices_of_cores() -> None:
-    """Let every core be a device if JAX finds nothing but a CPU.
-
-    As one device, a CPU computes little more than one operation at a time, most of them on one core: a step of a batch
-    takes two cores 1.4 to 1.8 times as long as two devices (benchmarks/fv_step.py).
-    """
-    chosen = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
-    if chosen or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    with suppress(RuntimeError):  # JAX has started before, in a notebook, say
-        jax.config.update("jax_num_cpu_devices", usable_cores())
-
-
 def _join() -> None:
     """Find the other processes."""
     try:
@@ -245,7 +192,3 @@ def _changed(cell: Experiment, samples: int | None, steps: dict, other: dict) ->
 
 def _folder_name(name: str, preset: Preset) -> str:
     return name if preset == "quick" else f"{name}-{preset}"
-
-
-if __name__ == "__main__":
-    app()

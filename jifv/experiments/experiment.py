@@ -1,7 +1,7 @@
 """One experiment: visualize known objectives, invert the realizations, and see how close the predictions are.
 
 An `Experiment` is data. `run` takes it through the whole path, the same for every experiment, and returns `Results`;
-`jifv.studies` has the paper's experiments, and `jifv.report` turns results into files, figures and tables. The
+`jifv.experiments.studies` has the paper's experiments, and `jifv.experiments.report` turns results into files. The
 random numbers depend on the seed and on the number of samples, never on how these are divided into batches.
 """
 
@@ -20,18 +20,19 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from jifv import aggregate, evaluate, parametrize, sample
-from jifv._check import check_count, check_nonnegative, check_positive
-from jifv._progress import bar
+from jifv import aggregate, evaluate, parametrize
+from jifv import objectives as sample
+from jifv._core.check import check_count, check_nonnegative, check_positive
+from jifv._core.devices import compiler_options, in_turn, leads, over_samples, together
+from jifv._core.progress import bar
 from jifv.critical import CriticalSpace, critical_spaces
-from jifv.devices import compiler_options, in_turn, leads, over_samples, together
 from jifv.evaluate import Choice
-from jifv.invert import Inversion, check_silence, invert, triangle
+from jifv.experiments.store import Store
+from jifv.inversion import Inversion, check_silence, invert, triangle
 from jifv.jacobian import linearize
 from jifv.models import Network, load
 from jifv.response import Response, compose
-from jifv.store import Store
-from jifv.visualize import Settings, visualize
+from jifv.visualization import Settings, visualize
 
 OBJECTIVES = ("prediction", "target", "response", "random")
 """What realizations are compared with and re-optimized for."""

@@ -19,8 +19,8 @@ import zarr
 from jaxtyping import Int
 from zarr.storage import LocalStore, MemoryStore
 
-from jifv._check import check_positive
-from jifv.devices import leads, wait
+from jifv._core.check import check_positive
+from jifv._core.devices import leads, wait
 
 _JOURNAL = "journal.json"
 

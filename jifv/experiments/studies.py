@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
-from jifv.experiment import Experiment
-from jifv.visualize import Settings
+from jifv.experiments.experiment import Experiment
+from jifv.visualization import Settings
 
 Preset = Literal["quick", "paper"]
 

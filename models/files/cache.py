@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pooch
 
-from .convert import Converted, card
-from .storage import write_weights
+from jifv.models.files.convert import Converted, card
+from jifv.models.files.storage import write_weights
 
 
 def folder() -> Path:

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from . import densenet, googlenet
-from .weight_files import read
+from jifv.models.files.formats import read
+from jifv.models.networks import densenet, googlenet
 
 Tensors = dict[str, np.ndarray]
 

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import pooch
 import requests
 
-from jifv._progress import bar
-
-from . import cache
-from .convert import convert
+from jifv._core.progress import bar
+from jifv.models.files import cache
+from jifv.models.files.convert import convert
 
 _MEBIBYTE = 2**20
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .torch_file import LEGACY_MAGIC, read_torch
+from jifv.models.files.torch_file import LEGACY_MAGIC, read_torch
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:

@@ -14,12 +14,15 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
-from .layers import Conv, Norm, average_pool, convolve, flipped, gain_and_offset, max_pool, moments
+from jifv.models.networks.layers import Conv, Norm, average_pool, convolve, flipped, gain_and_offset, max_pool, moments
 
 CHANNEL_MEAN = (0.4914, 0.4822, 0.4465)
 """Mean of CIFAR-10's training images, RGB in [0, 1]."""
 CHANNEL_STD = (0.2023, 0.1994, 0.2010)
 """Standard deviation that goes with it, the one that public checkpoints use."""
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""CIFAR-10's classes, in the order of the scores."""
 
 _POOLS = {"max": max_pool, "average": average_pool}
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from .layers import Conv, Norm, local_response_norm, max_pool_ceil, smooth_relu
+from jifv.models.networks.layers import Conv, Norm, local_response_norm, max_pool_ceil, smooth_relu
 
 CAFFE_MEAN = (104.0, 117.0, 123.0)
 """What the bvlc version subtracts from blue, green and red in [0, 255]."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from .layers import Conv, convolve
+from jifv.models.networks.layers import Conv, convolve
 
 SCALE = 4
 """Pixels of the output along a side of one pixel of the input."""

@@ -10,11 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
 
 class Split(NamedTuple):
-    """Images (uint8 RGB, 0–255) with their class indices (0–9, the order of ``CLASSES``)."""
+    """Images (uint8 RGB, 0–255) with their class indices (0–9, see `densenet.CLASSES`)."""
 
     images: UInt8[np.ndarray, "count 32 32 3"]
     labels: UInt8[np.ndarray, " count"]

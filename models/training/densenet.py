@@ -1,4 +1,4 @@
-"""Training of DenseNet-BC on CIFAR-10: ``python -m jifv.models.train_densenet --help``.
+"""Training of DenseNet-BC on CIFAR-10: ``python -m jifv.models.training.densenet --help``.
 
 SGD with Nesterov momentum and weight decay, random flips and random crops after padding by 4 (Reinbold & Westermann
 2020, section 3.1), a one-cycle learning rate, and a growing resolution: small images first, full size last.
@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from . import cifar10, training
-from .densenet import DenseNet
-from .storage import read_weights, write_weights
+from jifv.models.files.storage import read_weights, write_weights
+from jifv.models.networks.densenet import CLASSES, DenseNet
+from jifv.models.training import cifar10, loop
 
 
 class Stage(NamedTuple):
@@ -148,7 +148,7 @@ def train(
         state, loss, accuracy = step(state, images, labels, key, resolution=resolution)
         return state, {"loss": loss, "accuracy": accuracy}
 
-    state = training.run(
+    state = loop.run(
         run_step,
         state,
         (data.images, data.labels.astype(np.int32)),
@@ -235,16 +235,14 @@ def evaluation(model: DenseNet, variables: dict, test: cifar10.Split, *, without
         "test_images": len(correct),
         "accuracy": float(correct.mean()),
         "accuracy_of_seen_classes": float(correct[~np.isin(test.labels, without_class)].mean()),
-        "accuracy_by_class": {
-            name: float(correct[test.labels == index].mean()) for index, name in enumerate(cifar10.CLASSES)
-        },
+        "accuracy_by_class": {name: float(correct[test.labels == index].mean()) for index, name in enumerate(CLASSES)},
         "classifier_spectrum": (singular_values / singular_values[0]).tolist(),
     }
 
 
 def card(record: dict) -> str:
     """The model card (Markdown) of a trained network from the record of its training."""
-    unseen = " or ".join(cifar10.CLASSES[index] for index in record["without_class"])
+    unseen = " or ".join(CLASSES[index] for index in record["without_class"])
     spectrum = record["classifier_spectrum"]
     return _CARD.format(
         **{key: value for key, value in record.items() if key != "schedule"},
@@ -275,7 +273,7 @@ Reinbold & Westermann 2020, section 3.1). Input: RGB in [0, 1], 32×32; the netw
   learning rate linearly up to {peak:g} over {warmup:.0%} of the steps and down to {end:g}; flips, padding by 4 and
   random crops; {stages}.
 - Seed {seed}; {device}, jax {jax}, {minutes:.0f} minutes, {date}.
-- Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.train_densenet`.
+- Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.training.densenet`.
 
 | class | accuracy |
 | --- | --- |

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jifv._check import check_nonnegative, check_positive
+from jifv._core.check import check_nonnegative, check_positive
 
 
 def marschner_lobb(size: int = 64, *, frequency: float = 6.0, amplitude: float = 0.25) -> Float[Array, "s s s"]:

@@ -27,7 +27,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jifv._check import check_nonnegative, check_positive
+from jifv._core.check import check_nonnegative, check_positive
 
 LOW_SIZE, HIGH_SIZE = 32, 128
 """Rows and columns of the two frames of a pair."""

@@ -1,4 +1,4 @@
-"""Training of SRNet on isosurfaces: ``python -m jifv.models.train_srnet --help``.
+"""Training of SRNet on isosurfaces: ``python -m jifv.models.training.srnet --help``.
 
 Low- and high-resolution frames are rendered by `isosurface` from the `fields`, once, and kept in a file. Single frames:
 there is no previous one, so the temporal term of the loss (Weiss et al. 2019) does not apply. Random crops, flips and
@@ -20,9 +20,9 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 
-from . import fields, isosurface, training
-from .srnet import OUTPUT_CHANNELS, SCALE, SRNet, upscale
-from .storage import read_weights, write_weights
+from jifv.models.files.storage import read_weights, write_weights
+from jifv.models.networks.srnet import OUTPUT_CHANNELS, SCALE, SRNet, upscale
+from jifv.models.training import fields, isosurface, loop
 
 MASK, NORMAL, DEPTH, OCCLUSION = 0, slice(1, 4), 4, 5
 """Channels of a frame."""
@@ -248,7 +248,7 @@ def train(
     every = halve_every if halve_every is None else halve_every * (count // batch_size)
     transform = optimizer(peak, len(plan), warmup=warmup, halve_every=every, clip=clip)
     params = jax.tree.map(jnp.array, variables["params"])
-    state = training.run(
+    state = loop.run(
         make_step(model, transform),
         {"params": params, "opt_state": transform.init(params)},
         (pairs.low, pairs.high),
@@ -465,14 +465,14 @@ Reinbold & Westermann 2020, section 3.7). Input: mask in [-1, 1], screen-space n
 output: the same at four times the resolution, and ambient occlusion in [0, 1].
 
 - Accuracy: normals **{angle:.1f}°** off on fields never seen (bilinear upscaling {bilinear:.1f}°).
-- Data: {training_pairs:,} pairs of frames, rendered by `jifv.models.isosurface` from {trained}; orthographic
+- Data: {training_pairs:,} pairs of frames, rendered by `jifv.models.training.isosurface` from {trained}; orthographic
   cameras, at least half of the frame filled. Low resolution is rendered, not averaged.
 - Loss: L1 on mask (weight 1), ambient occlusion (1), normal (10), depth (10), the last three where the truth shows the
   surface. Single frames: the previous frame's channels are zero, and there is no temporal term.
 - Recipe: {start}; Adam, batches of {batch_size}, learning rate {peak:g}, {rising}{falling}, gradients clipped to
   the norm {clip:g}; random crops, flips and quarter turns; {stages}.
 - Seed {seed}; {device}, jax {jax}, {minutes:.0f} minutes, {date}.
-- Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.train_srnet`.
+- Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.training.srnet`.
 
 Mean absolute errors and mean angles between normals, each *ours / bilinear upscaling*, on {test_pairs} pairs of fields
 that training never saw and {test_pairs} of new cameras and isovalues on the fields that it saw. All but the mask's

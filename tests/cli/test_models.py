@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jifv.cli_models import app
+from jifv.cli.models import app
 from jifv.models import read_weights
-from jifv.models.convert import Converted
+from jifv.models.files.convert import Converted
 
 
 @pytest.fixture(autouse=True)

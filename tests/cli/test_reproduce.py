@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh
-from toy import TOY, network, scores
+from support.toy import TOY, network, scores
 from typer.testing import CliRunner
 
 import jifv.cli
 from jifv.cli import app
-from jifv.studies import STUDIES, Study, grid, smaller
+from jifv.experiments.studies import STUDIES, Study, grid, smaller
 
 [SMALL] = smaller([TOY], adam_steps=2, lbfgs_steps=1, samples=4, canonical=1, reoptimize_steps=1)
 
@@ -37,7 +37,7 @@ def toy(monkeypatch):
 @pytest.fixture
 def undrawn(toy, monkeypatch):
     """The same without figures, which take as long as the toys."""
-    monkeypatch.setattr(jifv.report.figures, "for_study", lambda *_: {})
+    monkeypatch.setattr(jifv.experiments.report.summary.figures, "for_study", lambda *_: {})
 
 
 def call(*arguments):

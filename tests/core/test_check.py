@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jifv import _check
+from jifv._core import check as _check
 
 
 def test_concrete_tells_arrays_from_traced_arguments():

@@ -9,21 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
-from toy import UNEVEN, network, scores
+from support.toy import UNEVEN, network, scores
 
 import jifv
-from jifv import devices
-from jifv.devices import divisible, gather, in_turn, mesh_of, over_samples, scatter, together
-from jifv.experiment import run
+from jifv._core import devices
+from jifv._core.devices import divisible, gather, in_turn, mesh_of, over_samples, scatter, together
+from jifv.experiments.experiment import run
 
 YNNPACK = "__ynn_fusion"
 """In the text of a program that multiplies by it."""
-PROGRAM = Path(__file__).with_name("many_devices.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "many_devices.py"
 
 
 def started(folder, *arguments, devices):
     """A process with so many devices, and what it prints."""
-    path = os.pathsep.join([str(PROGRAM.parent), str(PROGRAM.parent.parent)])
+    path = os.pathsep.join([str(PROGRAM.parents[1]), str(PROGRAM.parents[2])])
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
     return subprocess.Popen(
         [sys.executable, PROGRAM, folder, *arguments],

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from jifv._progress import bar
+from jifv._core.progress import bar
 
 
 def test_disabled_bar_is_silent(capsys):

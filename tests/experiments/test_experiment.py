@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import FEATURES, TOY, network, scores
+from support.toy import FEATURES, TOY, network, scores
 
-from jifv.experiment import OBJECTIVES, Results, identity, run
-from jifv.store import Store
-from jifv.studies import smaller
-from jifv.visualize import Settings
+from jifv.experiments.experiment import OBJECTIVES, Results, identity, run
+from jifv.experiments.store import Store
+from jifv.experiments.studies import smaller
+from jifv.visualization import Settings
 
 
 @pytest.fixture(scope="module")

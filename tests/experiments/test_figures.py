@@ -6,17 +6,17 @@ from dataclasses import replace
 import matplotlib
 import numpy as np
 import pytest
-from fake_results import fake, fake_study, lose
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.patches import StepPatch
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from PIL import Image
+from support.fake_results import fake, fake_study, lose
 
-from jifv import figures
-from jifv.experiment import OBJECTIVES, Experiment
-from jifv.studies import grid
+from jifv.experiments.experiment import OBJECTIVES, Experiment
+from jifv.experiments.report import figures
+from jifv.experiments.studies import grid
 
 DNCL = Experiment("dncl", "densenet", "classifier", samples=16, canonical=4, jacobians=8, aggregation="identity")
 DNDE = Experiment("dnde", "densenet", "dense3", samples=6, features=8)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_results import CLASSES, fake
 from PIL import Image
+from support.fake_results import CLASSES, fake
 
-from jifv import page
-from jifv.experiment import Experiment
+from jifv.experiments.experiment import Experiment
+from jifv.experiments.report import page
 
 EVIL = "</script><b onclick='hacked = 1'>&amp;<!--"
 NAMES = (EVIL, "<img src=x onerror='hacked = 1'>", *CLASSES[2:])

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import networks
 import numpy as np
 import pytest
-from tensor_cores import BITS, emulated
+from harness import networks
+from harness.tensor_cores import BITS, emulated
 
 import jifv
-from jifv.experiment import Experiment, network_of, run
+from jifv.experiments.experiment import Experiment, network_of, run
 from jifv.models import load
-from jifv.visualize import Settings
+from jifv.visualization import Settings
 
 
 def rounded(x, bits):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from jifv.store import Store
+from jifv.experiments.store import Store
 
 IDENTITY = {"experiment": {"name": "a", "steps": 3}, "weights": "abc", "shape": (1, 2)}
 
@@ -115,7 +115,7 @@ def test_folder_with_something_else_is_refused_and_left_alone(tmp_path):
 def test_batch_that_did_not_reach_the_journal_does_not_count(tmp_path, monkeypatch):
     store = Store.open(tmp_path / "a.zarr", IDENTITY, 7, 3)
     store.write("realize", 0, arrays(store, 0), {})
-    monkeypatch.setattr("jifv.store._replace_durably", full_disk)
+    monkeypatch.setattr("jifv.experiments.store._replace_durably", full_disk)
     with pytest.raises(OSError, match="No space"):
         store.write("realize", 1, arrays(store, 1), {})
     monkeypatch.undo()
@@ -154,10 +154,10 @@ def test_sizes_must_be_positive(samples, batch_size):
 RUN = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from toy import TOY, network, scores
-from jifv.experiment import identity, run
-from jifv.studies import smaller
-from jifv.store import Store
+from support.toy import TOY, network, scores
+from jifv.experiments.experiment import identity, run
+from jifv.experiments.studies import smaller
+from jifv.experiments.store import Store
 [cell] = smaller([TOY], adam_steps=30, lbfgs_steps=10, batch_size=1)
 net = network(scores)
 print("ready", flush=True)
@@ -168,7 +168,7 @@ run(cell, net, store=Store.open(sys.argv[1], identity(cell, net), cell.samples, 
 @contextmanager
 def runner(folder):
     """A process that is about to begin its run."""
-    command = [sys.executable, "-c", RUN, str(folder), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", RUN, str(folder), str(Path(__file__).parents[1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         yield process

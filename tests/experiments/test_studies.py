@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from toy import TOY
+from support.toy import TOY
 
-from jifv.studies import STUDIES, grid, smaller
+from jifv.experiments.studies import STUDIES, grid, smaller
 
 
 def cells(preset):

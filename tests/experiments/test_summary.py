@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import FEATURES, TOY, network, scores
+from support.toy import FEATURES, TOY, network, scores
 
-from jifv import report
-from jifv.experiment import OBJECTIVES, run
-from jifv.studies import Study, grid, smaller
+from jifv.experiments.experiment import OBJECTIVES, run
+from jifv.experiments.report import summary as report
+from jifv.experiments.studies import Study, grid, smaller
 
 SHORT = {"adam_steps": 5, "lbfgs_steps": 2}
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jifv.models import cifar10
+from jifv.models.networks.densenet import CLASSES
+from jifv.models.training import cifar10
 
 
 class Python2Pickler(pickle._Pickler):
@@ -179,11 +180,11 @@ def test_test_images_of_cifar10(shared, jpegs):
     assert jpegs.images.shape == (10_000, 32, 32, 3)
     np.testing.assert_array_equal(np.bincount(jpegs.labels), [1000] * 10)
     with np.load(shared / "data" / "cifar10_jpeg_test.npz") as pack:
-        assert tuple(pack["classes"]) == cifar10.CLASSES
+        assert tuple(pack["classes"]) == CLASSES
 
 
 def test_channel_moments_are_those_of_cifar10(jpegs):
-    from jifv.models.densenet import CHANNEL_MEAN
+    from jifv.models.networks.densenet import CHANNEL_MEAN
 
     np.testing.assert_allclose(jpegs.images.mean((0, 1, 2)) / 255, CHANNEL_MEAN, atol=0.01)
 

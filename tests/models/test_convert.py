@@ -1,15 +1,15 @@
 import hashlib
 import re
 
-import googlenet_tensors
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_weight_files as caffe_writer
 from flax.traverse_util import flatten_dict
+from support import caffe_writer, googlenet_tensors
 
-from jifv.models import cache, convert, load, read_weights, store
-from jifv.models.convert import Converted, googlenet_from_caffe, googlenet_from_npz, googlenet_from_torchvision
+from jifv.models import convert, load, read_weights, store
+from jifv.models.files import cache
+from jifv.models.files.convert import Converted, googlenet_from_caffe, googlenet_from_npz, googlenet_from_torchvision
 
 TORCHVISION = googlenet_tensors.torchvision()
 LAYERS, BVLC = googlenet_tensors.caffe()
@@ -121,7 +121,7 @@ def test_a_scope_in_front_of_all_names_is_dropped(tmp_path):
 
 def densenet_state():
     pytest.importorskip("torch", reason="the reference implementation of DenseNet needs PyTorch")
-    import torch_densenet
+    from support import torch_densenet
 
     return {name: np.asarray(value) for name, value in torch_densenet.random_network("max").state_dict().items()}
 

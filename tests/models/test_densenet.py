@@ -10,10 +10,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from taps import primitives
+from support.taps import primitives
 
-from jifv.models.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, FoldedLayer, dense_block, from_torch
-from jifv.models.layers import Norm, moments
+from jifv.models.networks.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, FoldedLayer, dense_block, from_torch
+from jifv.models.networks.layers import Norm, moments
 
 SMALL = DenseNet(blocks=(1, 2, 1), growth=4, classes=3)
 LAYERS = DenseNet().layer_names
@@ -37,7 +37,7 @@ def random_variables(model, size=8, seed=0):
 def both(request):
     """Every layer's activations as (ours, torch's). A bottleneck layer's are taken from its block."""
     pytest.importorskip("torch", reason="the reference implementation of DenseNet needs PyTorch")
-    import torch_densenet
+    from support import torch_densenet
 
     network = torch_densenet.random_network(request.param)
     images = np.asarray(draw((2, 32, 32, 3)))

@@ -1,6 +1,5 @@
 import hashlib
 import http.server
-import importlib
 import logging
 import threading
 
@@ -9,9 +8,8 @@ import pooch
 import pytest
 
 from jifv.models import fetch, read_weights
-from jifv.models.convert import Converted
-
-module = importlib.import_module("jifv.models.fetch")  # `jifv.models.fetch` is the function
+from jifv.models.files import fetch as module
+from jifv.models.files.convert import Converted
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jifv.models import fields
+from jifv.models.training import fields
 
 GENERATORS = {
     "marschner_lobb": lambda key, size: fields.marschner_lobb(size),

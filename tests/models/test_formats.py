@@ -3,8 +3,9 @@ import zipfile
 
 import numpy as np
 import pytest
+from support.caffe_writer import blob, field, layer, varint
 
-from jifv.models.weight_files import caffe_message, read, read_caffe, read_npz, read_onnx
+from jifv.models.files.formats import caffe_message, read, read_caffe, read_npz, read_onnx
 
 
 def draw(*shape):
@@ -88,33 +89,6 @@ def test_no_onnx(tmp_path, read_it):
 
 
 # Caffe. Files are written by hand here, after https://protobuf.dev/programming-guides/encoding and caffe.proto.
-
-
-def varint(number):
-    seven, rest = number & 127, number >> 7
-    return bytes([seven | 128]) + varint(rest) if rest else bytes([seven])
-
-
-def field(number, content):
-    if isinstance(content, int):
-        return varint(number << 3) + varint(content)
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def blob(array, *, legacy=False, data=5):
-    if legacy:
-        sides = (1,) * (4 - array.ndim) + array.shape
-        shape = b"".join(field(number, side) for number, side in enumerate(sides, 1))
-    else:
-        shape = field(7, field(1, b"".join(map(varint, array.shape))))
-    return shape + field(data, array.tobytes()) + field(6, array.tobytes())  # 6: the gradient, of no interest
-
-
-def layer(name, blobs, *, v1=False):
-    named, holds, number = (4, 6, 2) if v1 else (1, 7, 100)
-    kind = field(5, 4) if v1 else field(2, b"Convolution")
-    content = field(named, name.encode()) + kind + field(3 if not v1 else 2, b"data")
-    return field(number, content + b"".join(field(holds, blob) for blob in blobs))
 
 
 @pytest.fixture

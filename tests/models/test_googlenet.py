@@ -9,10 +9,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from taps import apply_every_layer, primitives
+from support.taps import apply_every_layer, primitives
 
-from jifv.models.convert import googlenet_from_npz, googlenet_from_torchvision
-from jifv.models.googlenet import CAFFE_MEAN, SMALLEST, GoogLeNet, calibrate, variable_shapes
+from jifv.models.files.convert import googlenet_from_npz, googlenet_from_torchvision
+from jifv.models.networks.googlenet import CAFFE_MEAN, SMALLEST, GoogLeNet, calibrate, variable_shapes
 
 VERSIONS = ("bvlc", "torchvision")
 TAPS = [(version, layer) for version in VERSIONS for layer in GoogLeNet(version).layer_names]
@@ -38,7 +38,7 @@ def shape_of(version, layer, *size):
 def torch_and_flax(version):
     """A random network in PyTorch and the same weights as variables of ours."""
     pytest.importorskip("torch", reason="the reference implementation of GoogLeNet needs PyTorch")
-    import torch_googlenet
+    from support import torch_googlenet
 
     network = torch_googlenet.random_network(version)
     if version == "bvlc":
@@ -52,7 +52,7 @@ def both():
     found = {}
     for version in VERSIONS:
         network, variables = torch_and_flax(version)
-        import torch_googlenet  # it is there, or the line above had skipped
+        from support import torch_googlenet  # it is there, or the line above had skipped
 
         images = np.asarray(draw((2, 75, 96, 3)))
         model = GoogLeNet(version)

@@ -6,8 +6,8 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jifv.models import fields
-from jifv.models.isosurface import (
+from jifv.models.training import fields
+from jifv.models.training.isosurface import (
     Camera,
     dataset,
     pair,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 from scipy.signal import correlate
 
-from jifv.models.layers import (
+from jifv.models.networks.layers import (
     Conv,
     Norm,
     average_pool,

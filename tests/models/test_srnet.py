@@ -5,9 +5,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from taps import primitives
+from support.taps import primitives
 
-from jifv.models.srnet import INPUT_CHANNELS, OUTPUT_CHANNELS, SRNet, fold, upscale, variable_shapes
+from jifv.models.networks.srnet import INPUT_CHANNELS, OUTPUT_CHANNELS, SRNet, fold, upscale, variable_shapes
 
 LAYERS = SRNet().layer_names
 SMALL = SRNet(blocks=2, features=4)
@@ -31,7 +31,7 @@ def random_variables(model, seed=0):
 def both(request):
     """Every layer's activations as (ours, torch's)."""
     pytest.importorskip("torch", reason="the reference implementation of SRNet needs PyTorch")
-    import torch_srnet
+    from support import torch_srnet
 
     network = torch_srnet.random_network()
     variables = torch_srnet.flax_variables(network)

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jifv.models.torch_file import read_torch
+from jifv.models.files.torch_file import read_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch writes the files that are read here")
 

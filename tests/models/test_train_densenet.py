@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import log_softmax
 
-from jifv.models import train_densenet
-from jifv.models.cifar10 import Split
-from jifv.models.densenet import DenseNet
-from jifv.models.train_densenet import (
+from jifv.models.networks.densenet import DenseNet
+from jifv.models.training import densenet as train_densenet
+from jifv.models.training.cifar10 import Split
+from jifv.models.training.densenet import (
     Stage,
     augment,
     make_step,
@@ -304,7 +304,7 @@ def test_batch_size_must_fit_the_devices(variables, monkeypatch):
 
 def test_command_line(tmp_path, monkeypatch, capsys, variables):
     """What is written, and that the class that must not be seen is not."""
-    import jifv.models.cifar10 as cifar10
+    import jifv.models.training.cifar10 as cifar10
 
     images, labels = draw_bytes((40, 32, 32, 3)), np.arange(40, dtype=np.uint8) % 10
     seen = {}
@@ -330,7 +330,7 @@ def test_command_line(tmp_path, monkeypatch, capsys, variables):
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["accuracy"] == pytest.approx(0.9)
     assert record["accuracy_of_seen_classes"] == 1
-    assert record["accuracy_by_class"] == {name: float(name != "deer") for name in cifar10.CLASSES}
+    assert record["accuracy_by_class"] == {name: float(name != "deer") for name in CLASSES}
     assert (record["without_class"], record["pool"], record["seed"]) == ([4], "average", 5)
     assert (record["test_images"], record["training_images"]) == (40, 36)
     assert record["schedule"] == [[16, 2], [24, 1]]

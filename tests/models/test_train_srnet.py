@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jifv.models import train_srnet, training
-from jifv.models.srnet import SRNet
-from jifv.models.storage import read_weights
-from jifv.models.train_srnet import (
+from jifv.models.files.storage import read_weights
+from jifv.models.networks.srnet import SRNet
+from jifv.models.training import loop
+from jifv.models.training import srnet as train_srnet
+from jifv.models.training.srnet import (
     Pairs,
     Stage,
     all_fields,
@@ -256,7 +257,7 @@ def test_report(capsys):
         keys.append(tuple(jax.random.key_data(key).tolist()))
         return state + 1, {"loss": jnp.float32(len(keys)), "other": jnp.float32(0.5)}
 
-    state = training.run(step, 0, (np.arange(8),), [3] * 5, batch_size=4, seed=0, options="")
+    state = loop.run(step, 0, (np.arange(8),), [3] * 5, batch_size=4, seed=0, options="")
     assert state == 5
     assert len(set(keys)) == 5
     assert capsys.readouterr().out.startswith("step 5/5 at 3²: loss 3.000, other 0.500, ")

@@ -2,17 +2,17 @@ import re
 import shutil
 from pathlib import Path
 
-import googlenet_tensors
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from support import googlenet_tensors
 
 import jifv.models
-from jifv.models import GoogLeNet, SRNet, available, cifar10, listings, load, read_weights, write_weights
-from jifv.models.densenet import DenseNet, from_torch
-from jifv.models.srnet import OUTPUT_CHANNELS
+from jifv.models import GoogLeNet, SRNet, available, listings, load, read_weights, write_weights
+from jifv.models.networks.densenet import CLASSES, DenseNet, from_torch
+from jifv.models.networks.srnet import OUTPUT_CHANNELS
 
 NAMES = [name for name in available() if name.startswith("densenet")]
 SHIPPED = Path(jifv.models.__file__).parent / "weights"
@@ -61,7 +61,7 @@ def test_a_shipped_network(name):
     network = load(name)
     assert network.name == name
     assert network.output_shape == (10,)
-    assert network.feature_names == cifar10.CLASSES
+    assert network.feature_names == CLASSES
     card = network.card.lower()
     for word in ("accuracy", "licence", "cifar-10", "seed"):
         assert word in card
@@ -96,7 +96,7 @@ def test_what_a_network_says_of_itself(early, weights):
     scores = load("densenet-no-deer", weights=str(weights))
     assert scores.name == "densenet-no-deer"
     assert (scores.layer, scores.output_shape, scores.features) == ("classifier", (10,), 10)
-    assert scores.feature_names == cifar10.CLASSES
+    assert scores.feature_names == CLASSES
 
 
 def test_the_default_layer_is_the_last_one(weights):
@@ -406,7 +406,7 @@ def test_no_file_of_weights(tmp_path):
 
 def test_npz_with_torch_names(tmp_path):
     pytest.importorskip("torch", reason="the reference implementation of DenseNet needs PyTorch")
-    import torch_densenet
+    from support import torch_densenet
 
     state = {name: np.asarray(value) for name, value in torch_densenet.random_network("max").state_dict().items()}
     x = draw((32, 32, 3))

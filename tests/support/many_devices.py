@@ -1,4 +1,4 @@
-"""A program for test_devices.py, as the number of devices is fixed once JAX has started.
+"""A program for tests/core/test_devices.py, as the number of devices is fixed once JAX has started.
 
     python many_devices.py FOLDER [PROCESS PROCESSES PORT]
 
@@ -18,11 +18,11 @@ jax.config.update("jax_enable_x64", True)
 def main(folder, process="0", processes="1", port=""):
     if processes != "1":
         jax.distributed.initialize(f"127.0.0.1:{port}", int(processes), int(process))
-    from toy import UNEVEN, network, response, scores
+    from support.toy import UNEVEN, network, response, scores
 
     from jifv import invert_batch, sample_mesh
-    from jifv.experiment import identity, run
-    from jifv.store import Store
+    from jifv.experiments.experiment import identity, run
+    from jifv.experiments.store import Store
 
     experiment, net, mesh = UNEVEN, network(scores), sample_mesh()
     store = Store.open(Path(folder) / "toy.zarr", identity(experiment, net), experiment.samples, experiment.batch_size)

@@ -1,8 +1,8 @@
 """DenseNet-BC for CIFAR-10 in PyTorch, with the names of public checkpoints: the reference for the Flax module."""
 
 import torch
+from support.torch_reference import activations, randomized
 from torch import nn
-from torch_reference import activations, randomized
 
 POOLS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 

@@ -1,9 +1,9 @@
 """GoogLeNet in PyTorch with the names of torchvision's state dict: the reference for the Flax module."""
 
 import torch
-from googlenet_tensors import TABLE
+from support.googlenet_tensors import TABLE
+from support.torch_reference import activations, randomized
 from torch import nn
-from torch_reference import activations, randomized
 
 
 class BasicConv2d(nn.Module):

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jifv
-from jifv.experiment import Experiment
+from jifv.experiments.experiment import Experiment
 from jifv.models import Network
-from jifv.visualize import Settings
+from jifv.visualization import Settings
 
 FEATURES = 5
 TOY = Experiment(

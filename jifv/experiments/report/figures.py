@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-from jifv.experiment import LOST, OBJECTIVES, Experiment, Results
+from jifv.experiments.experiment import LOST, OBJECTIVES, Experiment, Results
 
 _COLOURS = {
     "ambient": "#56B4E9",
@@ -68,7 +68,7 @@ def for_study(figure: str, cells: Sequence[Results]) -> dict[str, Figure]:
     """All figures of a study, by the name of their file.
 
     Args:
-        figure: The study's main figure, see `jifv.studies.Study`.
+        figure: The study's main figure, see `jifv.experiments.studies.Study`.
         cells: Results of its cells.
 
     Raises:

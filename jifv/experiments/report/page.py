@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
-from jifv.experiment import LOST, Results
-from jifv.figures import picture
-from jifv.sample import sparseness
+from jifv.experiments.experiment import LOST, Results
+from jifv.experiments.report.figures import picture
+from jifv.objectives import sparseness
 
 ENTRIES = 8
 """Bars of a sample: the features with the largest entries of target, prediction and response."""
@@ -78,7 +78,7 @@ def write(
         "entries": ENTRIES,
         "cells": [_cell(results, coarseness) for results in cells],
     }
-    template = resources.files("jifv").joinpath("page.html").read_text(encoding="utf-8")
+    template = resources.files("jifv.experiments.report").joinpath("page.html").read_text(encoding="utf-8")
     before, _, after = template.partition(_PLACEHOLDER)
     # Within <script> nothing but "<" can end the element or open a comment.
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jifv import figures, page
-from jifv.experiment import LOST, OBJECTIVES, Results
-from jifv.page import Table
-from jifv.sample import sparseness
-from jifv.studies import Preset, Study
+from jifv.experiments.experiment import LOST, OBJECTIVES, Results
+from jifv.experiments.report import figures, page
+from jifv.experiments.report.page import Table
+from jifv.experiments.studies import Preset, Study
+from jifv.objectives import sparseness
 
 GOOD = 10.0
 """Degrees below which a prediction counts as good, to say what the outlier filter loses."""
@@ -70,7 +70,7 @@ def write(
 
     Args:
         study: What was run.
-        cells: What `jifv.experiment.run` returned for each of its experiments.
+        cells: What `jifv.experiments.experiment.run` returned for each of its experiments.
         folder: Where to; made if it does not exist.
         name: The study's name on the command line.
         preset: Which size of it was run, before options changed that.

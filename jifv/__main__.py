@@ -1,0 +1,5 @@
+"""`python -m jifv` is the command `jifv`."""
+
+from jifv.cli import app
+
+app()

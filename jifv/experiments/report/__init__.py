@@ -1,0 +1,1 @@
+"""What a study leaves behind: summary, tables, figures and a page."""

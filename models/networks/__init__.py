@@ -1,0 +1,1 @@
+"""The architectures: Flax Linen modules and the layers that they share."""
