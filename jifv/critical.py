@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Key
 
-from jifv.inversion import triangle
+from jifv._core.linalg import triangle
 
 Basis = Float[np.ndarray, "n _"]
 

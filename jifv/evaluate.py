@@ -15,58 +15,49 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jifv._core.check import check_positive
+from jifv._visualize.result import Visualization, unpacked
 from jifv.response import Response
+from jifv.significance import Objective
 from jifv.visualization import Settings, visualize
 
 
 def angle(
-    a: Float[Array | np.ndarray, "*#batch n"], b: Float[Array | np.ndarray, "*#batch n"]
+    a: Float[Array | np.ndarray, "*#batch n"],
+    b: Float[Array | np.ndarray, "*#batch n"],
+    *,
+    basis: Float[Array | np.ndarray, "n _"] | None = None,
 ) -> Float[Array, "*batch"]:
-    """Angle between a and b in degrees, in [0, 180]; NaN where either is zero or not finite.
+    """Measure the angle between a and b in degrees, in [0, 180]; NaN where either is zero or not finite.
 
     ∠(a, b) = 2 · atan2(‖â - b̂‖, ‖â + b̂‖) for â = a/‖a‖ and b̂ = b/‖b‖ (Kahan), which is accurate to rounding
     also near 0° and 180°, where the arccosine of ⟨â, b̂⟩ has lost half of the digits.
 
+    Args:
+        a: Vectors in Rⁿ.
+        b: Vectors in Rⁿ.
+        basis: Orthonormal basis Q of the critical space V, (n, q): the angle after projecting both onto V (paper,
+            section 3.5), NaN where a projection is zero. For q = 1 nothing but 0 and 180 is possible.
+
     Raises:
-        ValueError: the last axes differ.
+        ValueError: The last axes differ, or from n, or q = 0.
     """
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-1]:
         raise ValueError(f"a and b must share their last axis, got shapes {a.shape} and {b.shape}")
+    if basis is not None:
+        if basis.shape[0] != a.shape[-1]:
+            raise ValueError(f"basis must have {a.shape[-1]} rows, one per feature, got shape {basis.shape}")
+        if basis.shape[1] == 0:
+            raise ValueError("basis must have at least one column, got a V of dimension 0")
+        # Coordinates instead of projections: an orthonormal basis preserves angles.
+        a, b = _coordinates(basis, a), _coordinates(basis, b)
     a, b = _normalize(a), _normalize(b)
     return jnp.degrees(2 * jnp.arctan2(jnp.linalg.norm(a - b, axis=-1), jnp.linalg.norm(a + b, axis=-1)))
-
-
-def angle_on(
-    basis: Float[Array | np.ndarray, "dimensions q"],
-    a: Float[Array | np.ndarray, "*#batch n"],
-    b: Float[Array | np.ndarray, "*#batch n"],
-) -> Float[Array, "*batch"]:
-    """Angle between a and b after projecting both onto the critical space V (paper, section 3.5).
-
-    Args:
-        basis: Orthonormal basis Q of V, (n, q).
-        a: Vectors in Rⁿ.
-        b: Vectors in Rⁿ.
-
-    Returns:
-        Degrees in [0, 180]; NaN where a projection is zero. For q = 1 nothing but 0 and 180 is possible.
-
-    Raises:
-        ValueError: the last axes differ from n, or q = 0.
-    """
-    for name, vectors in (("a", a), ("b", b)):
-        if vectors.ndim == 0 or vectors.shape[-1] != basis.shape[0]:
-            raise ValueError(f"{name} must have a last axis of {basis.shape[0]}, got shape {vectors.shape}")
-    if basis.shape[1] == 0:
-        raise ValueError("basis must have at least one column, got a V of dimension 0")
-    # Coordinates instead of projections: an orthonormal basis preserves angles.
-    return angle(_coordinates(basis, a), _coordinates(basis, b))
 
 
 def beta(
     singular_vectors: Float[Array | np.ndarray, "*batch n q"], objectives: Float[Array | np.ndarray, "*batch n"]
 ) -> Float[Array, "*batch q"]:
-    """Share β_i = ⟨u_i, v⟩² / Σ_j ⟨u_j, v⟩² of each left-singular vector in the target, the last one first.
+    """Compute the share β_i = ⟨u_i, v⟩² / Σ_j ⟨u_j, v⟩² of each left-singular vector in the target, the last one first.
 
     The sum is 1 because the q vectors are orthonormal: for q = n it is ‖v‖² that is divided by, for q < n the
     part of it in their span. β₀ near 1: inversion succeeds. Much in β₁: a trivial solution lies below the
@@ -94,7 +85,7 @@ def beta(
 def beta_profile(
     singular_vectors: Float[Array | np.ndarray, "*batch n q"], objectives: Float[Array | np.ndarray, "*batch n"]
 ) -> Float[Array, " q"]:
-    """Average of `beta` over the samples. Samples for which it is NaN are left out; NaN if none is left."""
+    """Average `beta` over the samples. Samples for which it is NaN are left out; NaN if none is left."""
     shares = beta(singular_vectors, objectives).reshape(-1, singular_vectors.shape[-1])
     usable = jnp.isfinite(shares).all(axis=1, keepdims=True)
     return jnp.sum(jnp.where(usable, shares, 0), axis=0) / jnp.sum(usable)
@@ -103,7 +94,7 @@ def beta_profile(
 def ssim(
     x: Float[Array | np.ndarray, "*batch h w c"], y: Float[Array | np.ndarray, "*batch h w c"]
 ) -> Float[Array, "*batch"]:
-    """Structural similarity of images, in [-1, 1], 1 for equal ones (Wang et al. 2004).
+    """Compute the structural similarity of images, in [-1, 1], 1 for equal ones (Wang et al. 2004).
 
     With a Gaussian window of 11×11 and standard deviation 1.5, without padding, averaged over the channels.
 
@@ -124,14 +115,15 @@ def ssim(
 
 def reoptimize(
     f: Response,
-    parameters: Float[Array | np.ndarray, "batch *p"],
+    realizations: Visualization | Float[Array | np.ndarray, "batch *p"],
     objectives: Float[Array | np.ndarray, "batch n"],
     *,
+    significance: Objective | None = None,
     steps: int = 500,
-    settings: Settings = Settings(),  # noqa: B008 (it is immutable)
+    settings: Settings = Settings(),
     batch_size: int | None = None,
     mesh: Mesh | None = None,
-    progress: bool = True,
+    progress: bool = False,
     description: str = "re-optimize",
 ) -> Float[Array, "batch *p"]:
     """Optimize realizations further, with a fresh Adam at a constant learning rate (paper, section 3.4).
@@ -141,10 +133,11 @@ def reoptimize(
 
     Args:
         f: Response function of one sample.
-        parameters: Realizations p.
+        realizations: What `visualize` returned, or the p of each sample.
         objectives: Predicted, target or other objectives, one for each realization.
+        significance: What to maximize. A `Visualization` carries its own; for an array it has no default.
         steps: Steps of Adam.
-        settings: Learning rate, power, floor and `precision`; its numbers of steps are not used, nor `adam_precision`.
+        settings: Learning rate and `precision`; its numbers of steps are not used, nor `adam_precision`.
         batch_size: See `visualize`.
         mesh: See `visualize`.
         progress: See `visualize`.
@@ -154,15 +147,17 @@ def reoptimize(
         New parameters.
 
     Raises:
-        TypeError: see `visualize`, or `steps` is not an integer.
-        ValueError: see `visualize`, or `steps` < 1.
+        TypeError: See `visualize`, `steps` is not an integer, or `significance` is missing.
+        ValueError: See `visualize`, `steps` < 1, or `significance` is not that of the realizations.
     """
     check_positive("steps", steps)
-    settings = replace(settings, adam_steps=steps, cooldown=0.0, lbfgs_steps=0, adam_precision=None)
+    parameters, objective = unpacked(realizations, significance)
+    settings = replace(settings, adam_steps=steps, anneal=0.0, lbfgs_steps=0, adam_precision=None)
     return visualize(
         f,
         parameters,
         objectives,
+        significance=objective,
         settings=settings,
         batch_size=batch_size,
         mesh=mesh,
@@ -176,8 +171,8 @@ class Choice(NamedTuple):
 
     Attributes:
         index: Position of the chosen space.
-        angle: Median angle on V between prediction and target, in degrees, one a space.
-        chance: Median angle on V between a prediction and the targets of the other samples, one a space.
+        angle: Median angle on V between prediction and target, in degrees, one per space.
+        chance: Median angle on V between a prediction and the targets of the other samples, one per space.
     """
 
     index: int
@@ -195,8 +190,8 @@ def choose_space(
     The smallest median angle on V wins, relative to chance: the median angle that the same predictions make
     with the targets of the other samples. Angles alone cannot be compared between spaces, because they shrink
     with the dimension: on a line every prediction is perfect up to its sign. So a V of one dimension, where
-    nothing is left to predict, counts as chance, as do angles no better than it. Of equals the space of
-    larger dimension is chosen, which tells more about the target.
+    nothing is left to predict, counts as chance, as do angles no better than it. Ties go to the
+    larger space.
 
     Runs in NumPy, in float64.
 

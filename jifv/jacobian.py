@@ -1,9 +1,7 @@
-"""The response and its Jacobian at a realization: J = ∂f/∂p, one row a feature, one column an entry of p.
+"""The response and its Jacobian at a realization: J = ∂f/∂p, one row per feature, one column per entry of p.
 
-A Jacobian has n × m entries, and its rows come from n backward passes. `chunk` says how many of them run at
-once: memory for activations grows with it, while the result does not depend on it. Unless told otherwise it is
-4 on a CPU, where more only outgrow the caches (all at once, SRNet takes 1.4 and DenseNet 1.9 times as long), and
-64 elsewhere.
+A Jacobian has n × m entries, and its rows come from n backward passes. `row_batch_size` says how many of them run at
+once: memory for activations grows with it, while the result does not depend on it.
 """
 
 from typing import NamedTuple
@@ -13,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jifv._core.check import check_positive
+from jifv._core.linalg import triangle
+from jifv._core.tuning import rows_at_once
 from jifv.response import Response, feature_count
 
 
@@ -28,28 +28,27 @@ class Linearization(NamedTuple):
     jacobian: Float[Array, "*batch n m"]
 
 
-def linearize(f: Response, parameters: Float[Array, "..."], *, chunk: int | None = None) -> Linearization:
-    """Response and Jacobian of one realization: one forward pass and n backward passes (Sec. 2.1).
+def linearize(f: Response, parameters: Float[Array, "..."], *, row_batch_size: int | None = None) -> Linearization:
+    """Compute response and Jacobian of one realization: one forward pass and n backward passes (Sec. 2.1).
 
     Call it under `jax.jit` where `f` is a network. r has the dtype of f(p), J that of p.
 
     Args:
-        f: response function, p of any shape to r of shape (n,).
+        f: Response function, p of any shape to r of shape (n,).
         parameters: p, of any shape with m entries.
-        chunk: how many backward passes run at once; None chooses by the device.
+        row_batch_size: Number of backward passes that run at once; None chooses by the device.
 
     Returns:
         r of shape (n,) and J of shape (n, m).
 
     Raises:
-        TypeError: `chunk` is not an integer, or p or f(p) is not one array of floats.
-        ValueError: `chunk` is not positive, or f(p) does not have the shape (n,).
+        TypeError: `row_batch_size` is not an integer, or p or f(p) is not one array of floats.
+        ValueError: `row_batch_size` is not positive, or f(p) does not have the shape (n,).
     """
-    if chunk is None:
-        chunk = 4 if jax.default_backend() == "cpu" else 64
-    check_positive("chunk", chunk)
+    if row_batch_size is not None:
+        check_positive("row_batch_size", row_batch_size)
     features = feature_count(f, parameters)
-    chunk = min(chunk, features)
+    rows = min(row_batch_size or rows_at_once(), features)
 
     # The answer lies in the smallest singular values, four orders of magnitude below the largest. The TF32
     # products that a GPU uses by default keep three digits and would lose it.
@@ -60,28 +59,47 @@ def linearize(f: Response, parameters: Float[Array, "..."], *, chunk: int | None
             return pullback(cotangent)[0].ravel()
 
         # Rows of zeros fill the last chunk: a shorter one would be compiled as another program.
-        cotangents = jnp.eye(-(-features // chunk) * chunk, features, dtype=response.dtype)
-        jacobian = jax.lax.map(row, cotangents, batch_size=chunk)[:features]
+        cotangents = jnp.eye(-(-features // rows) * rows, features, dtype=response.dtype)
+        jacobian = jax.lax.map(row, cotangents, batch_size=rows)[:features]
     return Linearization(response, jacobian)
 
 
-def linearize_batch(f: Response, parameters: Float[Array, "batch ..."], *, chunk: int | None = None) -> Linearization:
-    """`linearize` for one realization after the other, in one compiled loop.
+def linearize_batch(
+    f: Response, parameters: Float[Array, "batch ..."], *, row_batch_size: int | None = None
+) -> Linearization:
+    """Apply `linearize` to one realization after the other, in one compiled loop.
 
     Besides the result, b · n · m entries, memory is that of a single realization.
 
     Args:
-        f: response function, p of any shape to r of shape (n,).
+        f: Response function, p of any shape to r of shape (n,).
         parameters: b parameter vectors along the first axis, shape (b, *p).
-        chunk: how many backward passes run at once; None chooses by the device.
+        row_batch_size: Number of backward passes that run at once; None chooses by the device.
 
     Returns:
         r of shape (b, n) and J of shape (b, n, m).
 
     Raises:
-        TypeError: as `linearize`.
-        ValueError: as `linearize`, or `parameters` has no batch axis.
+        TypeError: As `linearize`.
+        ValueError: As `linearize`, or `parameters` has no batch axis.
     """
     if jnp.ndim(parameters) == 0:
         raise ValueError("parameters must have a leading batch axis, got a scalar")
-    return jax.lax.map(lambda single: linearize(f, single, chunk=chunk), parameters)
+    return jax.lax.map(lambda single: linearize(f, single, row_batch_size=row_batch_size), parameters)
+
+
+def compress(jacobian: Float[Array, "*batch n m"]) -> Float[Array, "*batch n k"]:
+    """Remove the long side of a Jacobian: k = min(n, m) columns with the same left-singular vectors and values.
+
+    With the QR decomposition Jᵀ = U T, UᵀU = I, the compressed Jacobian is C = Tᵀ, so that J = C Uᵀ. For any matrix A,
+    A C and A J have the same left-singular vectors and singular values, and ‖Cᵀ x‖ = ‖Jᵀ x‖ for any x. So `invert`,
+    `stationarity` and `critical_spaces` take C in place of J: n × n numbers per sample in place of n × m.
+
+    Raises:
+        ValueError: `jacobian` has fewer than two axes, or an empty one.
+    """
+    if jacobian.ndim < 2 or 0 in jacobian.shape:
+        raise ValueError(f"jacobian must have shape (*batch, n, m) with no empty axis, got {jacobian.shape}")
+    flat = jacobian.reshape(-1, *jacobian.shape[-2:])
+    compressed = jax.vmap(triangle)(flat).mT
+    return compressed.reshape(*jacobian.shape[:-1], compressed.shape[-1])

@@ -57,14 +57,16 @@ def check_nonnegative(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be finite and >= 0, got {number}")
 
 
-def check_power(power: Any) -> None:
-    """Raise unless `power`, the exponent k of the cosine, is one finite real number k >= 0.
+def check_fraction(name: str, value: Any, *, below_one: bool = False) -> None:
+    """Raise unless `value` is one real number in [0, 1], or in [0, 1) if `below_one`.
 
     Raises:
-        TypeError: `power` is not a real number.
-        ValueError: `power` is negative, infinite, NaN or not a scalar.
+        TypeError: `value` is not a real number.
+        ValueError: `value` is outside the interval, NaN or not a scalar.
     """
-    check_nonnegative("power", power)
+    check_nonnegative(name, value)
+    if concrete(value) and (value > 1 or (below_one and value == 1)):
+        raise ValueError(f"{name} must be {'below' if below_one else 'at most'} 1, got {value}")
 
 
 def check_objectives(objectives: ArrayLike, features: int) -> None:
@@ -73,7 +75,8 @@ def check_objectives(objectives: ArrayLike, features: int) -> None:
     The length of an objective and the signs of its entries are free.
 
     Raises:
-        ValueError: the last axis is not `features`, an entry is NaN or infinite, or an objective is zero.
+        TypeError: The objectives are complex.
+        ValueError: The last axis is not `features`, an entry is NaN or infinite, or an objective is zero.
     """
     shape = np.shape(objectives)
     if not shape or shape[-1] != features:
@@ -82,6 +85,8 @@ def check_objectives(objectives: ArrayLike, features: int) -> None:
         return
     # NumPy and not jnp: inside a jit even an operation on a constant gives a tracer.
     values = np.asarray(objectives)
+    if np.iscomplexobj(values):
+        raise TypeError("objectives must be real, got complex numbers")
     if not np.isfinite(values).all():
         raise ValueError("objectives must be finite, got NaN or infinite entries")
     if not np.any(values, axis=-1).all():

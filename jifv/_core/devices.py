@@ -6,13 +6,10 @@ the results. Results depend on the number of devices as they depend on the batch
 Over several processes (`jax.distributed`) every process runs the same program on the same arrays, and has all results.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -21,7 +18,6 @@ from jaxtyping import Int, PyTree
 from jifv._core.check import check_positive
 
 _SAMPLES = "samples"
-_PRODUCTS_BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
@@ -51,40 +47,6 @@ def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
     if without := set(range(jax.process_count())) - {device.process_index for device in devices}:
         raise ValueError(f"devices must include some of every process, got none of process {min(without)}")
     return Mesh(np.array(devices), (_SAMPLES,))
-
-
-def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
-    """What XLA should know of these devices, for the argument `compiler_options` of `jax.jit`.
-
-    Where a CPU has more cores than these devices, matrix products and convolutions are to be Eigen's. Those of YNNPACK,
-    XLA's choice, are shared by several cores only if their sums have some thousand terms, and those of our networks
-    mostly stay on one: a step of one sample takes two cores 1.4 to 1.5 times as long with JAX 0.10, 1.05 to 1.2 times
-    with 0.12 (benchmarks/fv_step.py). With as many devices as cores YNNPACK is as fast or faster.
-
-    Args:
-        mesh: The devices, see `sample_mesh`; None for the default one.
-
-    Returns:
-        The options; None if there is nothing to say, or if this XLA does not know them.
-    """
-    devices = jax.local_devices()[:1] if mesh is None else mesh.local_devices
-    if devices[0].platform != "cpu" or len(devices) >= usable_cores():
-        return None
-    return _PRODUCTS_BY_EIGEN if _known_to_xla() else None
-
-
-@cache
-def _known_to_xla() -> bool:
-    try:
-        jax.jit(jnp.negative, compiler_options=_PRODUCTS_BY_EIGEN).lower(1.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
-
-
-def usable_cores() -> int:
-    """Number of the machine's cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def mesh_of(array: Any) -> Mesh | None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import jax
 
-from jifv._core.devices import usable_cores
+from jifv._core.tuning import usable_cores
 from jifv.models.files import cache
 
 _MOST_COMPILED = 2**30

@@ -1,0 +1,1 @@
+"""The singular value problem inside `jifv.inversion`."""

@@ -1,0 +1,155 @@
+"""Opt. 3 of the paper for a batch: arrays in, arrays out, every decision that rounding asks for."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jifv._core.linalg import right_singular, triangle
+from jifv.significance import Significance
+
+
+class Inversion(NamedTuple):
+    """The objective found for a realization, and how much to trust it.
+
+    The dimension of the critical space is q, n without one. A direction is active unless the constraint v = 0 on dead
+    features takes it out.
+
+    Attributes:
+        objective: v, shape (*batch, n), unit length, ⟨r, v⟩ ≥ 0, exactly 0 on dead features. NaN where nothing is
+            known: r or J not finite, or dead features leave no direction.
+        singular_values: ‖Jᵀ B v‖ of each singular vector, shape (*batch, q), descending; inf for each direction taken
+            out because of dead features.
+        singular_vectors: The v that belong to them, shape (*batch, n, q), one per column, of free sign; orthonormal.
+            The last one is the objective, up to sign.
+        gap: (σ_{q−1} − σ_q)/σ_{q−1} over the active directions, shape (*batch,), in [0, 1]: confidence that the
+            objective is the only candidate. 1 if one direction is active, 0 where σ_{q−1} is itself only rounding
+            error, and where v is NaN.
+        dead: Features with rᵢ = 0 and a zero row in J, or one as short as `dead_tolerance` says, shape (*batch, n).
+            This gradient says nothing about them.
+        stationarity: σ_q/σ₁ over the active directions, shape (*batch,), in [0, 1]: how far the realization is from
+            stationary even for this objective, see `stationarity`. NaN where v is.
+    """
+
+    objective: Float[Array, "*batch n"]
+    singular_values: Float[Array, "*batch q"]
+    singular_vectors: Float[Array, "*batch n q"]
+    gap: Float[Array, "*batch"]
+    dead: Bool[Array, "*batch n"]
+    stationarity: Float[Array, "*batch"]
+
+    def __repr__(self) -> str:
+        """Say what is there; the arrays are too long to print."""
+        *batch, features = np.shape(self.objective)
+        dimension = np.shape(self.singular_values)[-1]
+        return f"Inversion(batch {tuple(batch)}, {features} features, V of dimension {dimension})"
+
+
+def solve(
+    response: Float[Array, "b n"],
+    jacobian: Float[Array, "b n m"],
+    significance: Significance,
+    basis: Float[Array, "n q"] | None,
+    tolerance: float,
+) -> Inversion:
+    """Solve Opt. 3 for each sample of a batch. See `jifv.invert` for the arguments and the result."""
+    factor = jax.vmap(triangle)(jacobian)
+    # The columns of T are as long as the rows of J. Lengths in units of the largest entry, so that their
+    # squares neither over- nor underflow.
+    dead = (response == 0) & jnp.all(factor == 0, axis=1)
+    peak = jnp.max(jnp.abs(factor), axis=(1, 2), keepdims=True)
+    lengths = jnp.linalg.norm(factor / jnp.where(peak > 0, peak, 1), axis=1)
+    dead |= (lengths <= tolerance * jnp.max(lengths, axis=1, keepdims=True)) & (tolerance > 0)
+    finite = jnp.all(jnp.isfinite(response), axis=1, keepdims=True)
+    response = jnp.where(finite, response, 0)
+
+    # Mᵀ = Jᵀ B R = U T B R. `stiff` marks the columns of R that the constraint v = 0 on dead features takes out.
+    if basis is None:
+        search, stiff = _for_each(jnp.eye(response.shape[1], dtype=response.dtype), response), dead
+    else:
+        search, _ = jnp.linalg.qr(significance.gradient_solve(response, _for_each(basis, response)))
+        search, stiff = _split_dead(search, dead)
+    reduced = jnp.where(stiff[:, None], 0, factor @ significance.gradient_product(response, search))
+
+    # QR carries any NaN of J into the triangle. An SVD must not see it: not every LAPACK returns from that.
+    finite &= jnp.all(jnp.isfinite(reduced), axis=(1, 2))[:, None]
+    reduced = jnp.where(finite[..., None], reduced, 0)
+
+    values, vectors = _left_singular(reduced, stiff)
+    known = finite & ~jnp.all(stiff, axis=1, keepdims=True)
+    vectors = search @ vectors
+
+    objective = jnp.where(dead, 0, vectors[..., -1])
+    objective = objective / jnp.linalg.norm(objective, axis=1, keepdims=True)
+    opposed = jnp.sum(response * objective, axis=1, keepdims=True) < 0
+    objective = jnp.where(opposed, -objective, objective)
+    return Inversion(
+        objective=jnp.where(known, objective, jnp.nan),
+        singular_values=jnp.where(finite, values, jnp.nan),
+        singular_vectors=jnp.where(finite[..., None], vectors, jnp.nan),
+        gap=jnp.where(known[:, 0], _gap(values), 0),
+        stationarity=jnp.where(known[:, 0], values[:, -1] / _positive(_largest(values)), jnp.nan),
+        dead=dead,
+    )
+
+
+def _for_each(matrix: Float[Array, "n q"], samples: Float[Array, "b n"]) -> Float[Array, "b n q"]:
+    return jnp.broadcast_to(matrix, (len(samples), *matrix.shape))
+
+
+def _split_dead(
+    search: Float[Array, "b n q"], dead: Bool[Array, "b n"]
+) -> tuple[Float[Array, "b n q"], Bool[Array, "b q"]]:
+    """Rotate the basis R so that each column either has v = 0 on the dead features or is marked as stiff.
+
+    The right-singular vectors of the dead rows of R do that: singular value 0 means no dead part. A
+    dead feature that is also dead in every sample lies in the complement of V, up to the rounding errors of
+    V; the tolerance keeps these from taking out a direction of V that has nothing to do with it.
+    """
+    sizes, rotation = right_singular(jnp.where(dead[..., None], search, 0))
+    return search @ rotation.mT, sizes > jnp.sqrt(jnp.finfo(search.dtype).eps)
+
+
+def _left_singular(
+    reduced: Float[Array, "b k q"], stiff: Bool[Array, "b q"]
+) -> tuple[Float[Array, "b q"], Float[Array, "b q q"]]:
+    """Singular values and left-singular vectors of M from UᵀMᵀ, the stiff directions first, with value inf.
+
+    M has zero rows in stiff directions, which would make them the softest. Under jit their number is unknown
+    and they cannot be cut out. Instead each gets a column of its own in M (a row here), longer than any
+    singular value of M; being orthogonal to everything else it changes nothing else. The scaling avoids
+    overflow in the norm.
+    """
+    peak = jnp.max(jnp.abs(reduced), axis=(1, 2), keepdims=True)
+    peak = jnp.where(peak > 0, peak, 1)
+    reduced = reduced / peak
+    # The factor 2 keeps it apart from σ₁ where M has rank one and σ₁ is the norm; the 1 is for M = 0.
+    stiffness = jnp.maximum(2 * jnp.linalg.norm(reduced, axis=(1, 2), keepdims=True), 1)
+    columns = stiffness * (stiff[..., None] * jnp.eye(stiff.shape[1], dtype=reduced.dtype))
+    stacked = jnp.concatenate([reduced, columns], axis=1)
+    # QR first: otherwise the SVD computes a large factor on the other side, which nobody asks for.
+    values, rows = right_singular(jnp.linalg.qr(stacked, mode="r"))
+    taken_out = jnp.arange(stiff.shape[1]) < jnp.sum(stiff, axis=1, keepdims=True)
+    return jnp.where(taken_out, jnp.inf, values * peak[..., 0]), rows.mT
+
+
+def _gap(values: Float[Array, "b q"]) -> Float[Array, " b"]:
+    if values.shape[1] == 1:
+        return jnp.ones_like(values[:, 0])
+    second, last = values[:, -2], values[:, -1]
+    rounding = values.shape[1] * jnp.finfo(values.dtype).eps * _largest(values)
+    relative = 1 - last / jnp.where(second > rounding, second, 1)
+    # With one active direction `second` is inf, and the quotient 0.
+    return jnp.where(second > rounding, relative, 0)
+
+
+def _largest(values: Float[Array, "b q"]) -> Float[Array, " b"]:
+    """Return σ₁; directions that were taken out have the value inf."""
+    return jnp.max(jnp.where(jnp.isfinite(values), values, 0), axis=1)
+
+
+def _positive(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Replace zeros by 1, to divide by."""
+    return jnp.where(x > 0, x, 1)

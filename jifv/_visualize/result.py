@@ -1,0 +1,87 @@
+"""Realizations as `visualize` returns them: with the objective function that they maximize."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jifv._core.check import concrete
+from jifv.significance import Objective
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=(
+        "parameters",
+        "objectives",
+        "response",
+        "value",
+        "cosine",
+        "gradient_norm",
+        "adam_steps",
+        "lbfgs_steps",
+        "on_floor",
+        "finite",
+    ),
+    meta_fields=("significance",),
+)
+@dataclass(frozen=True)
+class Visualization:
+    """Realizations, what they realize, and how they ended. A pytree of arrays.
+
+    Attributes:
+        parameters: Realizations p.
+        objectives: Target objectives v.
+        response: r = f(p).
+        value: d(r, v), with the floor.
+        cosine: cos(r, v), without it.
+        gradient_norm: ‖∂d/∂p‖.
+        adam_steps: Steps of Adam taken.
+        lbfgs_steps: Iterations of L-BFGS taken.
+        on_floor: Whether the cosine is on its floor, where inversion does not hold. False for k = 0, and for an
+            objective function of the user's.
+        finite: Whether everything was finite. A sample that was not keeps its last parameters that were.
+        significance: The objective function d that was maximized, which `invert_batch` and `reoptimize` take from here.
+    """
+
+    parameters: Float[Array, "batch *p"]
+    objectives: Float[Array, "batch n"]
+    response: Float[Array, "batch n"]
+    value: Float[Array, " batch"]
+    cosine: Float[Array, " batch"]
+    gradient_norm: Float[Array, " batch"]
+    adam_steps: Int[Array, " batch"]
+    lbfgs_steps: Int[Array, " batch"]
+    on_floor: Bool[Array, " batch"]
+    finite: Bool[Array, " batch"]
+    significance: Objective
+
+    def __repr__(self) -> str:
+        """Say what is there; the arrays are too long to print."""
+        samples, features = np.shape(self.response)
+        values = f"d {np.min(self.value):.3g} to {np.max(self.value):.3g}" if concrete(self.value) else "traced"
+        return f"Visualization({samples} samples, {features} features, {values}, {self.significance})"
+
+
+def unpacked(
+    realizations: Visualization | Array | np.ndarray, significance: Objective | None
+) -> tuple[Array | np.ndarray, Objective]:
+    """Return the parameters of realizations and what they maximize; the two must not contradict each other.
+
+    Raises:
+        TypeError: Parameters alone, without `significance`.
+        ValueError: `significance` is not that of the realizations.
+    """
+    if not isinstance(realizations, Visualization):
+        if significance is None:
+            raise TypeError(
+                "significance must be given for parameters alone, such as Significance(power=2); only what visualize "
+                "returns carries its own"
+            )
+        return realizations, significance
+    own = realizations.significance
+    if significance not in (None, own):
+        raise ValueError(f"significance must be that of the realizations, {own}, got {significance}")
+    return realizations.parameters, own
