@@ -71,7 +71,7 @@ def beta(
         β, each in [0, 1] with the sum 1; NaN for a sample that is not finite or has no part in the span.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: The shapes do not fit.
     """
     if singular_vectors.shape[:-1] != objectives.shape:
         raise ValueError(
@@ -103,7 +103,7 @@ def ssim(
         y: Images to compare with.
 
     Raises:
-        ValueError: the shapes differ, or images are smaller than the window.
+        ValueError: The shapes differ, or images are smaller than the window.
     """
     if x.ndim < 3 or x.shape != y.shape:
         raise ValueError(f"x and y must share one shape (..., H, W, C), got {x.shape} and {y.shape}")
@@ -167,7 +167,7 @@ def reoptimize(
 
 
 class Choice(NamedTuple):
-    """Critical space chosen on known objectives, and what every candidate reached.
+    """The critical space chosen on known objectives, and what every candidate reached.
 
     Attributes:
         index: Position of the chosen space.
@@ -205,7 +205,7 @@ def choose_space(
         counts as 180°; for chance it is left out.
 
     Raises:
-        ValueError: there are no bases, not as many predictions, or fewer than two samples.
+        ValueError: There are no bases, not as many predictions, or fewer than two samples.
     """
     if len(bases) == 0 or len(bases) != len(predictions):
         raise ValueError(
@@ -237,7 +237,7 @@ def choose_space(
 
 
 def _angles_between(basis: np.ndarray, predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Angle on V of every prediction (rows) with every target (columns), in degrees; NaN if there is none."""
+    """Measure the angle on V of each prediction (rows) with each target (columns), degrees; NaN if there is none."""
     with np.errstate(invalid="ignore", divide="ignore"):
         a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted @ basis, targets @ basis))
         rows = [2 * np.arctan2(np.linalg.norm(row - b, axis=1), np.linalg.norm(row + b, axis=1)) for row in a]
@@ -252,5 +252,5 @@ def _normalize(x: Array | np.ndarray) -> Array:
 
 
 def _coordinates(basis: Array | np.ndarray, vectors: Array | np.ndarray) -> Array:
-    """Qᵀ x, at full precision: accelerators round the factors of a matrix product unless told not to."""
+    """Compute Qᵀ x at full precision: accelerators round the factors of a matrix product unless told not to."""
     return jnp.einsum("...nq,...n->...q", basis, vectors, precision="highest")

@@ -21,7 +21,7 @@ _SAMPLES = "samples"
 
 
 def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
-    """The devices over which to divide the samples of a batch, for the argument `mesh` of other functions.
+    """Choose the devices that share the samples of a batch, for the argument `mesh` of other functions.
 
     Args:
         devices: The devices, or how many of all there are, or None for all of them: those of every process if
@@ -50,14 +50,14 @@ def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
 
 
 def mesh_of(array: Any) -> Mesh | None:
-    """The mesh over which the samples of an array are divided, None if they are not."""
+    """Return the mesh over which the samples of an array are divided, None if they are not."""
     sharding = getattr(array, "sharding", None)
     mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
     return mesh if isinstance(mesh, Mesh) and mesh.axis_names == (_SAMPLES,) else None
 
 
 def divisible(rows: Int[np.ndarray, " rows"], mesh: Mesh | None) -> Int[np.ndarray, " more"]:
-    """Numbers of samples, the last one repeated until the devices can divide them evenly."""
+    """Repeat the last sample number until the devices can divide the samples evenly."""
     missing = -len(rows) % (mesh.size if mesh is not None else 1)
     return np.concatenate([rows, np.repeat(rows[-1:], missing)])
 
@@ -76,7 +76,7 @@ def scatter(tree: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def gather(tree: PyTree) -> PyTree:
-    """Arrays, wherever their parts are, as NumPy arrays, whole on every process."""
+    """Return arrays as NumPy arrays, whole on every process, wherever their parts are."""
 
     def get(leaf: Any) -> np.ndarray:
         here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
@@ -86,7 +86,7 @@ def gather(tree: PyTree) -> PyTree:
 
 
 def over_samples(function: Callable, mesh: Mesh | None) -> Callable:
-    """A function of batches such that each device computes its own part, whatever operations it consists of.
+    """Return a function of batches of which each device computes its own part, whatever its operations.
 
     Args:
         function: Of arrays with the samples along their first axis, to such arrays.
@@ -100,7 +100,7 @@ def over_samples(function: Callable, mesh: Mesh | None) -> Callable:
 
 
 def together(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Array) -> PyTree:
-    """Results of a function for all samples of a batch at once, in NumPy.
+    """Compute a function for all samples of a batch at once; results are NumPy arrays.
 
     Args:
         function: Of arrays with the samples along their first axis. Compiled, made with `over_samples`.
@@ -114,7 +114,7 @@ def together(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Ar
 
 
 def in_turn(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Array) -> Iterator[PyTree]:
-    """The same, one sample a device at a time, which bounds the memory.
+    """Compute a function for one sample per device at a time, which bounds the memory.
 
     Yields:
         The result of each sample.
@@ -128,7 +128,7 @@ def in_turn(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Arr
 
 
 def leads() -> bool:
-    """Whether this process writes the files; of several, one does."""
+    """Tell whether this process writes the files; of several, one does."""
     return jax.process_index() == 0
 
 
