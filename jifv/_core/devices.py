@@ -7,7 +7,7 @@ Over several processes (`jax.distributed`) every process runs the same program o
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from jaxtyping import Int, PyTree
 
 from jifv._core.check import check_positive
 
+_T = TypeVar("_T")
 _SAMPLES = "samples"
 
 
@@ -132,7 +133,22 @@ def leads() -> bool:
     return jax.process_index() == 0
 
 
-def wait(reason: str) -> None:
-    """Wait until every process is here. At once if there is only one."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(reason)
+def by_leader(action: Callable[[], _T]) -> _T | None:
+    """Let the process that leads do something while the others wait.
+
+    An error there is an error in all of them: nobody waits in vain.
+
+    Returns:
+        What the action returned; None in the other processes.
+    """
+    result = error = None
+    if leads():
+        try:
+            result = action()
+        except Exception as raised:
+            error = raised
+    if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.int32(error is not None)) and not leads():
+        raise OSError("the process that writes the files failed; its own message says why")
+    if error is not None:
+        raise error
+    return result
