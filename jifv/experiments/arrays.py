@@ -122,9 +122,10 @@ class Arrays:
 
     def remove(self, stage: str, forms: Forms) -> None:
         """Remove what a first batch left that was killed."""
-        for name in forms if self._folder is not None else ():
+        for name in forms:
             self._forget(f"{stage}/{name}")
-            shutil.rmtree(self._folder / stage / name / "c", ignore_errors=True)
+            if self._folder is not None:
+                shutil.rmtree(self._folder / stage / name / "c", ignore_errors=True)
 
     def _open(self, stage: str, name: str) -> Any:
         with zarr.config.set({"array.write_empty_chunks": True}):  # so that a chunk that is not there was lost
