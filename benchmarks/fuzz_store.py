@@ -104,14 +104,11 @@ def damage(folder, count, chance):
                 if str(hurt) not in str(error):
                     raise
                 what = "refused by the file's name"
-        if part == "chunk" and what != "told and computed again" and path.read_bytes() != _same(path, hurt, whole):
+        # Another chunk may have the same numbers, but for those that lie beyond the last sample.
+        if part == "chunk" and what != "told and computed again" and how != "another file":
             raise AssertionError(f"{index}: {how} of {path}: {what}")
         happened[f"{part}, {how}: {what}"] += 1
     return happened
-
-
-def _same(path, hurt, whole):
-    return (whole / path.relative_to(hurt)).read_bytes()
 
 
 def _flip(path, _, chance):
