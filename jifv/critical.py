@@ -177,7 +177,7 @@ def critical_spaces(
     *,
     key: Key[Array, ""] | None = None,
     largest_threshold: float = 1.0,
-    smallest_gap: float = 2.0,
+    smallest_gap: float | int = 2.0,
 ) -> list[CriticalSpace]:
     """The critical spaces that a clear gap in the spectrum supports, the best supported one first.
 

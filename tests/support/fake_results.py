@@ -95,7 +95,7 @@ def fake(
         silent=np.zeros((s, n), bool),
         beta=_single(beta / beta.sum(-1, keepdims=True)),
         stationarity=_single(rng.lognormal(-4, 0.5, s)),
-        spaces=[CriticalSpace(chosen, np.ones((n, 1)) / np.sqrt(n), 0.01, 0.4)] if q < n else [],
+        spaces=[CriticalSpace(chosen, np.ones((n, 1)) / np.sqrt(n), 0.01, 0.4, 9.0, "fake")] if q < n else [],
         choice=Choice(int(q < n), np.array([88.0, prediction][: 1 + (q < n)]), np.array([85.0, 80.0][: 1 + (q < n)])),
         basis=_single(chosen),
         prediction_on_v=_single(on_v),
