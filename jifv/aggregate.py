@@ -1,4 +1,4 @@
-"""Aggregations A: the activations of a layer, of shape (h, w, n), to one value a feature, of shape (n,).
+"""Aggregations A: map the activations of a layer, of shape (h, w, n), to one value per feature, of shape (n,).
 
 Every function takes one sample; use `jax.vmap` for a batch.
 """
@@ -19,7 +19,7 @@ Aggregation: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
 
 
 def max_mean(window: int = 3, stride: int = 2, *, smoothing: float | int = 0.0) -> Aggregation:
-    """Max-pool over positions without padding, then the mean over what is left. The default of the method.
+    """Max-pool over positions without padding, then average what is left. The default of the method.
 
     Args:
         window: Side of the square window.
@@ -61,7 +61,7 @@ def max_mean(window: int = 3, stride: int = 2, *, smoothing: float | int = 0.0) 
 
 
 def mean(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:
-    """Mean over all positions.
+    """Average over all positions.
 
     Raises:
         ValueError: `activations` is not of shape (h, w, n).
@@ -71,7 +71,7 @@ def mean(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:
 
 
 def pick(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:
-    """Value at the centre, position (h // 2, w // 2).
+    """Take the value at the centre, position (h // 2, w // 2).
 
     Raises:
         ValueError: `activations` is not of shape (h, w, n).
@@ -82,7 +82,7 @@ def pick(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:
 
 
 def identity(activations: Float[Array, " n"]) -> Float[Array, " n"]:
-    """The activations themselves, for a layer without positions such as class scores.
+    """Return the activations themselves, for a layer without positions such as class scores.
 
     Raises:
         ValueError: `activations` is not of shape (n,).

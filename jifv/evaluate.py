@@ -71,7 +71,7 @@ def beta(
         β, each in [0, 1] with the sum 1; NaN for a sample that is not finite or has no part in the span.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: The shapes do not fit.
     """
     if singular_vectors.shape[:-1] != objectives.shape:
         raise ValueError(
@@ -103,7 +103,7 @@ def ssim(
         y: Images to compare with.
 
     Raises:
-        ValueError: the shapes differ, or images are smaller than the window.
+        ValueError: The shapes differ, or images are smaller than the window.
     """
     if x.ndim < 3 or x.shape != y.shape:
         raise ValueError(f"x and y must share one shape (..., H, W, C), got {x.shape} and {y.shape}")
@@ -167,7 +167,7 @@ def reoptimize(
 
 
 class Choice(NamedTuple):
-    """Critical space chosen on known objectives, and what every candidate reached.
+    """The critical space chosen on known objectives, and what every candidate reached.
 
     Attributes:
         index: Position of the chosen space.
@@ -184,6 +184,8 @@ def choose_space(
     bases: Sequence[Float[Array | np.ndarray, "n _"]],
     predictions: Sequence[Float[Array | np.ndarray, "samples n"]],
     objectives: Float[Array | np.ndarray, "samples n"],
+    *,
+    gaps: Sequence[float] | None = None,
 ) -> Choice:
     """Choose the critical space V that inverts known objectives best (paper, section 3.5).
 
@@ -193,25 +195,35 @@ def choose_space(
     nothing is left to predict, counts as chance, as do angles no better than it. Ties go to the
     larger space.
 
+    With `gaps` the spectrum comes first: a V with a smaller gap than another has to halve the angle, relative
+    to chance. Leaving out directions always takes some error away, most where realizations are not converged;
+    only a trivial solution makes the difference between chance and success. Rⁿ takes no direction for common
+    and needs no gap.
+
     Runs in NumPy, in float64.
 
     Args:
         bases: Orthonormal bases of the candidates, each (n, q); the identity stands for Rⁿ.
         predictions: For each basis, the objectives predicted with it.
         objectives: Target objectives of the same samples, at least two that differ.
+        gaps: `CriticalSpace.gap` of each basis, how clearly the spectrum supports it; that of Rⁿ is not used.
+            None where nothing is known of it, and angles decide alone.
 
     Returns:
         The choice. An angle that does not exist, because a prediction is not finite or a projection is zero,
         counts as 180°; for chance it is left out.
 
     Raises:
-        ValueError: there are no bases, not as many predictions, or fewer than two samples.
+        ValueError: There are no bases, not as many predictions or gaps, a gap is NaN, or there are fewer than
+            two samples.
     """
     if len(bases) == 0 or len(bases) != len(predictions):
         raise ValueError(
             f"there must be at least one basis, and predictions for each: got {len(bases)} bases and "
             f"{len(predictions)} sets of predictions"
         )
+    if gaps is not None and (len(gaps) != len(bases) or np.isnan(gaps).any()):
+        raise ValueError(f"gaps must be a number for each of {len(bases)} bases, got {gaps}")
     targets = np.asarray(objectives, np.float64)
     if targets.ndim != 2 or len(targets) < 2:
         raise ValueError(f"objectives must have shape (samples, n) with at least 2 samples, got {targets.shape}")
@@ -232,12 +244,17 @@ def choose_space(
         chances.append(chance)
         scores.append(min(own / chance, 1.0) if informative else 1.0)
         dimensions.append(basis.shape[1])
-    best = np.lexsort((-np.array(dimensions), scores))[0]
+    sizes, handicaps = np.array(dimensions), np.ones(len(bases))
+    proper = sizes < targets.shape[1]
+    if gaps is not None and proper.any():
+        support = np.asarray(gaps, np.float64)
+        handicaps[proper & (support < support[proper].max())] = 2.0
+    best = np.lexsort((-sizes, handicaps * scores))[0]
     return Choice(int(best), np.array(angles), np.array(chances))
 
 
 def _angles_between(basis: np.ndarray, predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Angle on V of every prediction (rows) with every target (columns), in degrees; NaN if there is none."""
+    """Measure the angle on V of each prediction (rows) with each target (columns), degrees; NaN if there is none."""
     with np.errstate(invalid="ignore", divide="ignore"):
         a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted @ basis, targets @ basis))
         rows = [2 * np.arctan2(np.linalg.norm(row - b, axis=1), np.linalg.norm(row + b, axis=1)) for row in a]
@@ -252,5 +269,5 @@ def _normalize(x: Array | np.ndarray) -> Array:
 
 
 def _coordinates(basis: Array | np.ndarray, vectors: Array | np.ndarray) -> Array:
-    """Qᵀ x, at full precision: accelerators round the factors of a matrix product unless told not to."""
+    """Compute Qᵀ x at full precision: accelerators round the factors of a matrix product unless told not to."""
     return jnp.einsum("...nq,...n->...q", basis, vectors, precision="highest")

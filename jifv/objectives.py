@@ -1,4 +1,4 @@
-"""Target objectives: nonnegative vectors of unit length, one a row, with Hoyer sparseness uniform on [0, 1].
+"""Target objectives: nonnegative vectors of unit length, one per row, with Hoyer sparseness uniform on [0, 1].
 
 The sparseness of v in Rⁿ is (√n - ‖v‖₁ / ‖v‖₂) / (√n - 1): 0 for a constant vector, 1 for a canonical one.
 """
@@ -15,7 +15,7 @@ from jifv._core.check import check_positive, concrete
 
 
 def sparseness(v: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
-    """Hoyer's sparseness along the last axis, in [0, 1] up to rounding.
+    """Measure Hoyer's sparseness along the last axis, in [0, 1] up to rounding.
 
     It is 1 for n = 1, where all vectors are canonical, and NaN for the zero vector.
 
@@ -32,7 +32,7 @@ def sparseness(v: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
 
 
 def project(v: Float[Array, "*batch n"], sparseness: ScalarLike | Float[Array, "*#batch"]) -> Float[Array, "*batch n"]:
-    """The nonnegative unit vector of the given sparseness that is closest to `v`.
+    """Find the nonnegative unit vector of the given sparseness that is closest to `v`.
 
     It is the projection of Hoyer ("Non-negative matrix factorization with sparseness constraints", 2004). It
     equals max(v - θ, 0) / ‖max(v - θ, 0)‖ with the one threshold θ that gives the sparseness (Thom and Palm,
@@ -41,11 +41,10 @@ def project(v: Float[Array, "*batch n"], sparseness: ScalarLike | Float[Array, "
 
     Args:
         v: Finite vectors of any length and sign.
-        sparseness: In [0, 1], one for all or one a vector. Free if n = 1, where the result is always 1.
+        sparseness: In [0, 1], one for all or one per vector. Free if n = 1, where the result is always 1.
 
     Returns:
-        The projections. Of equal entries of `v` the one with the lower index counts as the larger, if only
-        unequal ones can have the sparseness.
+        The projections. Where only unequal entries can have the sparseness, ties in `v` go to the lower index.
 
     Raises:
         ValueError: `v` has no last axis or is not finite, or `sparseness` is outside [0, 1] or of another
@@ -123,7 +122,7 @@ def sparse_objectives(
 def canonical_objectives(
     indices: Int[ArrayLike, " count"], features: int, *, dtype: DTypeLike = float
 ) -> Float[Array, "count features"]:
-    """Canonical objectives: row i is 1 at `indices[i]` and 0 elsewhere.
+    """Make canonical objectives: row i is 1 at `indices[i]` and 0 elsewhere.
 
     Raises:
         TypeError: `features` or an index is not an integer.
@@ -159,6 +158,6 @@ def _check_sparseness(sparseness: ScalarLike | Array, batch: tuple[int, ...]) ->
 
 
 def _safe_sqrt(x: Array) -> Array:
-    """Square root, 0 for x <= 0, with a finite gradient there."""
+    """Take the square root, 0 for x ≤ 0, with a finite gradient there."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)

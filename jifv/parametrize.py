@@ -1,4 +1,4 @@
-"""Parametrizations φ: parameters p, any real array, to an input x of the network, of shape (H, W, C).
+"""Parametrizations φ: map parameters p, any real array, to an input x of the network, of shape (H, W, C).
 
 x is an image with values in (0, 1), or for `geometry` a frame of mask, normals and depth. Every function takes one
 sample; use `jax.vmap` for a batch.
@@ -11,23 +11,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from jifv._core.check import check_nonnegative, check_positive
+from jifv._core.check import check_nonnegative, check_positive, concrete
 
-# Square root of the covariance of ImageNet's colours, from Lucid (lucid/optvis/param/color.py): a row for each of red,
-# green and blue, a column for each decorrelated colour, the longest of unit length.
+# Square root of the covariance of ImageNet's colours, from Lucid (lucid/optvis/param/color.py): one row each for red,
+# green and blue, one column per decorrelated colour, the longest of unit length.
 _COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _COLORS /= np.linalg.norm(_COLORS, axis=0).max()
 
+# How far resampling or a colour matrix may take an image beyond [0, 1]: rounding, and no more.
+_BEYOND = 1e-3
+
 
 class Parametrization(NamedTuple):
-    """A parametrization φ. Replace it by a triple of your own for other inputs.
+    """A parametrization φ. For other kinds of input, write a triple of your own.
 
     Attributes:
         init: key -> p, random parameters to start from.
         apply: p -> x = φ(p), always a valid input of the network.
-        invert: x -> p with φ(p) = x, to start from an input or to invert one.
+        invert: x -> p with φ(p) = x, to start from an input or to invert one. Images are floats in [0, 1], or bytes.
     """
 
     init: Callable[[PRNGKeyArray], Float[Array, "..."]]
@@ -38,24 +41,25 @@ class Parametrization(NamedTuple):
 def pixels(
     shape: tuple[int, int, int], *, decorrelate_colors: bool = False, std: float = 0.01, dtype: DTypeLike = float
 ) -> Parametrization:
-    """Each pixel is its own parameter: x = sigmoid(p), with p of shape (H, W, C).
+    """Make each pixel its own parameter: x = sigmoid(p), with p of shape (H, W, C).
 
     Args:
         shape: (H, W, C) of the image.
         decorrelate_colors: Whether the channels of p are decorrelated colours, x = sigmoid(p Sᵀ) with S the square
             root of the covariance of ImageNet's colours, scaled as Lucid does (Olah et al., "Feature Visualization",
-            2017). The first is about brightness and stays as strong as it is, the others become weaker.
+            2017). The first, roughly brightness, keeps its strength; the others become weaker.
         std: Standard deviation of the normal initial parameters; a small one starts from a nearly grey image.
-        dtype: Of the initial parameters; `apply` and `invert` follow their argument's.
+        dtype: Type of the initial parameters; `apply` and `invert` follow their argument's.
 
     Returns:
-        The parametrization. `invert` clips x to [ε, 1 - ε], ε the machine epsilon, so that 0 and 1 have
-        finite parameters; sigmoid is as good as flat there, so clip more yourself to optimize such pixels.
+        The parametrization. `invert` clips x to [ε, 1 - ε], ε the machine epsilon, so that 0 and 1 have finite
+        parameters. Sigmoid is all but flat there: clip more yourself to optimize such pixels.
 
     Raises:
-        TypeError: a size is not an integer, or `std` not a number.
+        TypeError: A size is not an integer, or `std` not a number.
         ValueError: `shape` is not three positive sizes, `decorrelate_colors` for other than three channels, `std`
-            is negative or not finite; later, parameters or an image of another shape.
+            is negative or not finite; later, parameters or an image of another shape, or an image that is not finite
+            or leaves [0, 1].
     """
     _check_image_shape(shape, decorrelate_colors)
     check_nonnegative("std", std)
@@ -67,8 +71,8 @@ def pixels(
         _check_shape("parameters", p, shape)
         return jax.nn.sigmoid(_mix_colors(p, _COLORS) if decorrelate_colors else p)
 
-    def invert(x: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
-        _check_shape("image", x, shape)
+    def invert(x: Float[Array, "H W C"] | UInt8[Array, "H W C"]) -> Float[Array, "H W C"]:
+        x = _image(x, shape)
         return _mix_colors(_logit(x), np.linalg.inv(_COLORS)) if decorrelate_colors else _logit(x)
 
     return Parametrization(init, apply, invert)
@@ -82,11 +86,11 @@ def fourier(
     std: float = 0.01,
     dtype: DTypeLike = float,
 ) -> Parametrization:
-    """The parameters are a spectrum: x = sigmoid(irfft2(scale · (p₀ + i p₁))), p₀ and p₁ the last axis of p.
+    """Make the parameters a spectrum: x = sigmoid(irfft2(scale · (p₀ + i p₁))), p₀ and p₁ the last axis of p.
 
     p has the shape (H, W // 2 + 1, C, 2). The transform is orthonormal, over rows and columns. The scale of a
     coefficient is 1 / max(frequency, 1 / max(H, W)) ** decay; its frequency is the length of the vector of
-    (vertical, horizontal) cycles a pixel, in [0, √½]. `decay` 1 is Lucid's decorrelation, the spectrum of
+    (vertical, horizontal) cycles per pixel, in [0, √½]. `decay` 1 is Lucid's decorrelation, the spectrum of
     natural images (Olah et al., "Feature Visualization", 2017); 0 leaves the spectrum white.
 
     Args:
@@ -94,16 +98,16 @@ def fourier(
         decay: Exponent of the decorrelation, >= 0.
         decorrelate_colors: Whether the channels are decorrelated colours, as for `pixels`.
         std: Standard deviation of the normal initial parameters.
-        dtype: Of the initial parameters, float32 or float64; `apply` and `invert` follow their argument's.
+        dtype: Type of the initial parameters, float32 or float64; `apply` and `invert` follow their argument's.
 
     Returns:
-        The parametrization. φ is many to one, because p has more entries than x, and `invert` returns one p
-        of many. It clips x as that of `pixels` does.
+        The parametrization. φ is many to one, because p has more entries than x; `invert` returns one p of many. It
+        clips x like that of `pixels`.
 
     Raises:
-        TypeError: a size is not an integer, or `decay` or `std` not a number.
+        TypeError: A size is not an integer, or `decay` or `std` not a number.
         ValueError: `shape` is not three positive sizes, `decorrelate_colors` for other than three channels,
-            `decay` or `std` is negative or not finite; later, parameters or an image of another shape.
+            `decay` or `std` is negative or not finite; later, as `pixels`.
     """
     _check_image_shape(shape, decorrelate_colors)
     check_nonnegative("decay", decay)
@@ -122,8 +126,8 @@ def fourier(
         logits = jnp.fft.irfft2(spectrum, s=(height, width), axes=(0, 1), norm="ortho")
         return jax.nn.sigmoid(_mix_colors(logits, _COLORS) if decorrelate_colors else logits)
 
-    def invert(x: Float[Array, "H W C"]) -> Float[Array, "H W2 C 2"]:
-        _check_shape("image", x, shape)
+    def invert(x: Float[Array, "H W C"] | UInt8[Array, "H W C"]) -> Float[Array, "H W2 C 2"]:
+        x = _image(x, shape)
         logits = _mix_colors(_logit(x), np.linalg.inv(_COLORS)) if decorrelate_colors else _logit(x)
         spectrum = jnp.fft.rfft2(logits, axes=(0, 1), norm="ortho") / scale.astype(x.dtype)
         return jnp.stack([spectrum.real, spectrum.imag], axis=-1)
@@ -138,10 +142,10 @@ def geometry(
     std: float = 0.01,
     dtype: DTypeLike = float,
 ) -> Parametrization:
-    """Frames of mask, normal and depth for SRNet, whose normals face the viewer (paper, section 3.7).
+    """Make frames of mask, normal and depth for SRNet, whose normals face the viewer (paper, section 3.7).
 
     A frame has five channels: mask in [-1, 1], unit normal (x, y, z) on the screen with z > 0, depth in [0, 1]. p has
-    a channel for each of
+    one channel for each of:
 
     - the azimuth φ of the normal in radians, unbounded, so that no border of an interval is in the way;
     - its polar angle, θ = π/2 · (ε + (1 - 2ε) · sigmoid(p)) with ε the machine epsilon, which bounds z away from 0
@@ -159,7 +163,7 @@ def geometry(
         std: Standard deviation of the normal initial parameters. They begin in the middle of every range, far from
             the pole: a nearly flat plane tilted by 45°, towards an azimuth that is random and the same for all
             pixels, so that no direction is preferred and neighbouring normals agree as those of a surface do.
-        dtype: Of the initial parameters; `apply` and `invert` follow their argument's.
+        dtype: Type of the initial parameters; `apply` and `invert` follow their argument's.
 
     Returns:
         The parametrization, p of shape (H, W, 3) or (H, W, 4) to x of shape (H, W, 5). `invert` takes the direction
@@ -168,7 +172,7 @@ def geometry(
         middle of the polar range and azimuth 0; a fixed mask ignores the frame's.
 
     Raises:
-        TypeError: a size is not an integer, or `std` not a number.
+        TypeError: A size is not an integer, or `std` not a number.
         ValueError: `shape` is not two positive sizes, `mask` is another word, `std` is negative or not finite;
             later, parameters or a frame of another shape.
     """
@@ -204,7 +208,7 @@ def geometry(
 
 
 def _quarter_turn(p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Angle between 0 and π/2, both excluded; that of -p is its complement."""
+    """Map p to an angle between 0 and π/2, both excluded; that of -p is its complement."""
     epsilon = jnp.finfo(p.dtype).eps
     return np.pi / 2 * (epsilon + (1 - 2 * epsilon) * jax.nn.sigmoid(p))
 
@@ -217,6 +221,20 @@ def _mix_colors(x: Float[Array, "H W 3"], matrix: np.ndarray) -> Float[Array, "H
 def _logit(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     epsilon = jnp.finfo(x.dtype).eps
     return jax.scipy.special.logit(jnp.clip(x, epsilon, 1 - epsilon))
+
+
+def _image(x: Array | np.ndarray, shape: tuple[int, int, int]) -> Float[Array, "H W C"]:
+    """Return an image as floats in [0, 1]; refuse what is neither that nor bytes."""
+    _check_shape("image", x, shape)
+    if jnp.issubdtype(x.dtype, jnp.uint8):
+        return jnp.asarray(x) / 255
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"image must hold floats in [0, 1] or bytes (uint8), got {x.dtype}")
+    if concrete(x):
+        low, high = np.min(x), np.max(x)  # NaN if any entry is
+        if not (low >= -_BEYOND and high <= 1 + _BEYOND):
+            raise ValueError(f"image must have values in [0, 1], got {low:.4g} to {high:.4g}; divide bytes by 255")
+    return jnp.asarray(x)
 
 
 def _check_image_shape(shape: tuple[int, int, int], decorrelate_colors: bool) -> None:

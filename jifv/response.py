@@ -1,4 +1,4 @@
-"""The response function f = A∘N∘φ: the parameters p of one sample to one value a feature, r of shape (n,)."""
+"""The response function f = A∘N∘φ: the parameters p of one sample to one value per feature, r of shape (n,)."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -26,7 +26,7 @@ def compose(
         The response function of one sample; use `jax.vmap` for a batch.
 
     Raises:
-        TypeError: an argument is not callable.
+        TypeError: An argument is not callable.
     """
     for name, function in (("apply", apply), ("network", network), ("aggregate", aggregate)):
         if not callable(function):
@@ -39,7 +39,7 @@ def compose(
 
 
 def feature_count(f: Response, parameters: Float[Array, "..."] | jax.ShapeDtypeStruct) -> int:
-    """Number n of features of r = f(p), found by tracing f without computing anything.
+    """Count the features of r = f(p) by tracing f, without computing anything.
 
     Args:
         f: Response function.
@@ -59,5 +59,5 @@ def feature_count(f: Response, parameters: Float[Array, "..."] | jax.ShapeDtypeS
     if not isinstance(response, jax.ShapeDtypeStruct) or not jnp.issubdtype(response.dtype, jnp.floating):
         raise TypeError(f"f must return one array of floats, got {response}")
     if len(response.shape) != 1 or response.shape[0] == 0:
-        raise ValueError(f"f must return one value a feature, shape (n,), got shape {response.shape}")
+        raise ValueError(f"f must return one value per feature, shape (n,), got shape {response.shape}")
     return response.shape[0]

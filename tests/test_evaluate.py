@@ -287,6 +287,52 @@ def test_of_equals_the_larger_space_is_chosen():
     assert choice.index == 3
 
 
+def spread(degrees, targets, basis, rng):
+    """Targets turned by about so many degrees inside V."""
+    noise = rng.normal(size=targets.shape) @ basis @ basis.T
+    noise -= targets * np.sum(targets * noise, axis=1, keepdims=True) / np.sum(targets**2, axis=1, keepdims=True)
+    lengths = np.linalg.norm(targets @ basis, axis=1) / np.linalg.norm(noise @ basis, axis=1)
+    return targets + np.tan(np.radians(degrees)) * lengths[:, None] * noise
+
+
+def test_unconverged_realizations_do_not_outweigh_the_spectrum():
+    """A hundred scores: 95 dimensions have the smaller angle, but only the 99 without (1, ..., 1) a gap."""
+    rng = np.random.default_rng(0)
+    targets = rng.uniform(size=(40, 100))
+    frame = np.linalg.qr(np.hstack([np.ones((100, 1)), rng.normal(size=(100, 99))]))[0]
+    bases = [np.eye(100), frame[:, 1:], frame[:, 5:]]
+    trivial = np.ones_like(targets) * rng.choice([-1, 1], size=(40, 1))
+    predictions = [trivial, spread(17.6, targets, bases[1], rng), spread(11.3, targets, bases[2], rng)]
+    choice = choose_space(bases, predictions, targets)
+    assert choice.angle[2] < choice.angle[1] < choice.chance[1]
+    assert choice.index == 2
+    assert choose_space(bases, predictions, targets, gaps=[1, 1e5, 1.2]).index == 1
+
+
+@pytest.mark.parametrize(("nine", "expected"), [(60, 2), (2.5, 1)])
+def test_a_dead_class_is_left_out_where_it_spoils_the_predictions(nine, expected):
+    """Ten scores without one class: 9 dimensions have the larger gap, and lose where they fail."""
+    rng = np.random.default_rng(1)
+    targets = rng.uniform(size=(40, 10))
+    frame = np.linalg.qr(np.hstack([np.ones((10, 1)), np.eye(10)[:, 4:5], rng.normal(size=(10, 8))]))[0]
+    bases = [np.eye(10), frame[:, 1:], frame[:, 2:]]
+    trivial = np.ones_like(targets) * rng.choice([-1, 1], size=(40, 1))
+    predictions = [trivial, spread(nine, targets, bases[1], rng), spread(2, targets, bases[2], rng)]
+    gaps = [1, 8e5, 2.8]
+    assert choose_space(bases, predictions, targets, gaps=gaps).index == expected
+    reverse = choose_space(bases[::-1], predictions[::-1], targets, gaps=gaps[::-1])
+    assert reverse.index == 2 - expected
+
+
+def test_the_whole_space_needs_no_gap():
+    bases, _, targets = candidates()
+    rng = np.random.default_rng(2)
+    good, better = targets + 0.02 * rng.normal(size=targets.shape), targets + 0.01 * rng.normal(size=targets.shape)
+    assert choose_space(bases[:2], [better, good], targets, gaps=[1, 1e6]).index == 0
+    assert choose_space(bases[:2], [targets, targets], targets, gaps=[1, 1e6]).index == 0
+    assert choose_space(bases[:1], [good], targets, gaps=[1]).index == 0
+
+
 def test_predictions_that_failed_count_against_a_space():
     bases, predictions, targets = candidates()
     predictions[1] = np.full_like(targets, np.nan)
@@ -309,6 +355,9 @@ def test_choice_errors(unchecked):
         choose_space([eye, eye], [ones, ones[:1]], ones)
     with pytest.raises(ValueError, match="basis and predictions 0 must have shapes"):
         choose_space([jnp.eye(4)], [ones], ones)
+    for gaps in ([1.0, 2.0], [np.nan]):
+        with pytest.raises(ValueError, match="gaps must be a number for each of 1 bases"):
+            choose_space([eye], [ones], ones, gaps=gaps)
 
 
 def test_numpy_arrays_are_taken_at_the_precision_of_jax():

@@ -38,7 +38,7 @@ def warn_if_anew(name: str, function: Callable) -> None:
 
 
 def _key(value: Any) -> Hashable:
-    """What decides whether two functions are equal: their code, defaults and closures, and so on within these."""
+    """Return what decides whether two functions are equal: code, defaults and closures, and so on within these."""
     if isinstance(value, FunctionType):
         cells = tuple(_key(cell.cell_contents) for cell in value.__closure__ or ())
         return (value.__code__, tuple(map(_key, value.__defaults__ or ())), cells)

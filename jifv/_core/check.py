@@ -12,7 +12,7 @@ from jaxtyping import ArrayLike
 
 
 def concrete(x: Any) -> bool:
-    """Whether `x` has values, that is, is not an argument of a `jit`, `vmap` or `grad` being traced."""
+    """Tell whether `x` has values, that is, is not being traced by `jit`, `vmap` or `grad`."""
     return not isinstance(x, Tracer)
 
 

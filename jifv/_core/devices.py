@@ -7,7 +7,7 @@ Over several processes (`jax.distributed`) every process runs the same program o
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,11 +17,12 @@ from jaxtyping import Int, PyTree
 
 from jifv._core.check import check_positive
 
+_T = TypeVar("_T")
 _SAMPLES = "samples"
 
 
 def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
-    """The devices over which to divide the samples of a batch, for the argument `mesh` of other functions.
+    """Choose the devices that share the samples of a batch, for the argument `mesh` of other functions.
 
     Args:
         devices: The devices, or how many of all there are, or None for all of them: those of every process if
@@ -50,14 +51,14 @@ def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
 
 
 def mesh_of(array: Any) -> Mesh | None:
-    """The mesh over which the samples of an array are divided, None if they are not."""
+    """Return the mesh over which the samples of an array are divided, None if they are not."""
     sharding = getattr(array, "sharding", None)
     mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
     return mesh if isinstance(mesh, Mesh) and mesh.axis_names == (_SAMPLES,) else None
 
 
 def divisible(rows: Int[np.ndarray, " rows"], mesh: Mesh | None) -> Int[np.ndarray, " more"]:
-    """Numbers of samples, the last one repeated until the devices can divide them evenly."""
+    """Repeat the last sample number until the devices can divide the samples evenly."""
     missing = -len(rows) % (mesh.size if mesh is not None else 1)
     return np.concatenate([rows, np.repeat(rows[-1:], missing)])
 
@@ -76,7 +77,7 @@ def scatter(tree: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def gather(tree: PyTree) -> PyTree:
-    """Arrays, wherever their parts are, as NumPy arrays, whole on every process."""
+    """Return arrays as NumPy arrays, whole on every process, wherever their parts are."""
 
     def get(leaf: Any) -> np.ndarray:
         here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
@@ -86,7 +87,7 @@ def gather(tree: PyTree) -> PyTree:
 
 
 def over_samples(function: Callable, mesh: Mesh | None) -> Callable:
-    """A function of batches such that each device computes its own part, whatever operations it consists of.
+    """Return a function of batches of which each device computes its own part, whatever its operations.
 
     Args:
         function: Of arrays with the samples along their first axis, to such arrays.
@@ -100,7 +101,7 @@ def over_samples(function: Callable, mesh: Mesh | None) -> Callable:
 
 
 def together(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Array) -> PyTree:
-    """Results of a function for all samples of a batch at once, in NumPy.
+    """Compute a function for all samples of a batch at once; results are NumPy arrays.
 
     Args:
         function: Of arrays with the samples along their first axis. Compiled, made with `over_samples`.
@@ -114,7 +115,7 @@ def together(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Ar
 
 
 def in_turn(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Array) -> Iterator[PyTree]:
-    """The same, one sample a device at a time, which bounds the memory.
+    """Compute a function for one sample per device at a time, which bounds the memory.
 
     Yields:
         The result of each sample.
@@ -128,11 +129,26 @@ def in_turn(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Arr
 
 
 def leads() -> bool:
-    """Whether this process writes the files; of several, one does."""
+    """Tell whether this process writes the files; of several, one does."""
     return jax.process_index() == 0
 
 
-def wait(reason: str) -> None:
-    """Wait until every process is here. At once if there is only one."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(reason)
+def by_leader(action: Callable[[], _T]) -> _T | None:
+    """Let the process that leads do something while the others wait.
+
+    An error there is an error in all of them: nobody waits in vain.
+
+    Returns:
+        What the action returned; None in the other processes.
+    """
+    result = error = None
+    if leads():
+        try:
+            result = action()
+        except Exception as raised:
+            error = raised
+    if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.int32(error is not None)) and not leads():
+        raise OSError("the process that writes the files failed; its own message says why")
+    if error is not None:
+        raise error
+    return result

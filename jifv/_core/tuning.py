@@ -30,7 +30,7 @@ _PRODUCTS_BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def platform(mesh: Mesh | None = None) -> str:
-    """Name of the platform that computes, such as "cpu" or "gpu".
+    """Return the name of the platform that computes, such as "cpu" or "gpu".
 
     Args:
         mesh: The devices; None for the default one, also within `jax.default_device`, which `jax.default_backend`
@@ -43,24 +43,24 @@ def platform(mesh: Mesh | None = None) -> str:
 
 
 def rows_at_once() -> int:
-    """Backward passes of one Jacobian to run at once."""
+    """Return the number of backward passes of one Jacobian to run at once."""
     return _ROWS_ON_CPU if platform() == "cpu" else _ROWS_ELSEWHERE
 
 
 def samples_at_once(samples: int, entries: int) -> int:
-    """Samples of a batch to compute at once, each with so many entries of p."""
+    """Return the number of samples of a batch to compute at once, each with so many entries of p."""
     if platform() != "cpu":
         return samples
     return max(1, min(samples, _SAMPLES_ON_CPU, _ENTRIES_ON_CPU // max(1, entries)))
 
 
 def block_width(rows: int) -> int:
-    """Columns of a block in the QR decomposition of a wide matrix on a CPU."""
+    """Return the columns of a block in the QR decomposition of a wide matrix on a CPU."""
     return max(_BLOCK_PER_ROW * rows, _LEAST_BLOCK)
 
 
 def usable_cores() -> int:
-    """Number of the machine's cores that this process may use."""
+    """Count the machine's cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

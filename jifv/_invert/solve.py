@@ -116,7 +116,7 @@ def _split_dead(
 def _left_singular(
     reduced: Float[Array, "b k q"], stiff: Bool[Array, "b q"]
 ) -> tuple[Float[Array, "b q"], Float[Array, "b q q"]]:
-    """Singular values and left-singular vectors of M from UᵀMᵀ, the stiff directions first, with value inf.
+    """Compute singular values and left-singular vectors of M from UᵀMᵀ, stiff directions first, with value inf.
 
     M has zero rows in stiff directions, which would make them the softest. Under jit their number is unknown
     and they cannot be cut out. Instead each gets a column of its own in M (a row here), longer than any

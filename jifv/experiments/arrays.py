@@ -1,0 +1,171 @@
+"""The arrays of a store: Zarr's, with a chunk per batch, and checksums against what disks do to them.
+
+Each chunk has one, which everybody who reads it with Zarr compares. Another one, of the numbers themselves, is for the
+journal: it also tells a chunk that is gone, which Zarr would read as zeros, and a whole one in the wrong place.
+"""
+
+import errno
+import re
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import LocalStore, MemoryStore
+
+from jifv._core.files import PARTIAL, naming, sync
+from jifv.experiments.journal import FILE
+
+Forms = dict[str, dict[str, Any]]
+"""Type and shape per sample of each array of a stage, as the journal has them."""
+
+_ZARRS_PARTIAL = r"\.[0-9a-f]{32}\.partial"
+_META = rf"({PARTIAL})?zarr\.json|zarr{_ZARRS_PARTIAL}"
+_LEFTOVER = rf"{PARTIAL}zarr\.json|(zarr|[0-9]+){_ZARRS_PARTIAL}"
+"""What a killed process leaves: our partial files and Zarr's."""
+
+
+class DamagedError(Exception):
+    """A batch is not what was written; the message names the file."""
+
+
+class Arrays:
+    """The arrays of some samples, in a folder or in memory."""
+
+    def __init__(self, folder: Path | None, samples: int, batch_size: int) -> None:
+        """Nothing is written yet."""
+        self._folder, self._samples, self._batch_size = folder, samples, batch_size
+        self._zarr = MemoryStore() if folder is None else LocalStore(folder)
+
+    def rows(self, batch: int) -> np.ndarray:
+        """The samples of a batch."""
+        return np.arange(batch * self._batch_size, min((batch + 1) * self._batch_size, self._samples))
+
+    def describe(self, stage: str, forms: Forms) -> list[str]:
+        """Make the group and the arrays of a stage, where they are not as they should be.
+
+        Returns:
+            Which were not.
+        """
+        made = []
+        try:
+            zarr.open_group(self._zarr, path=stage, mode="r")
+        except Exception:  # whatever Zarr makes of a broken file
+            made.append(stage)
+            self._forget(stage)
+            zarr.open_group(self._zarr, path=stage, mode="a")
+        for name, form in forms.items():
+            options: dict[str, Any] = {
+                "shape": (self._samples, *form["shape"]),
+                "chunks": (self._batch_size, *(max(size, 1) for size in form["shape"])),
+                "dtype": np.dtype(form["dtype"]),
+                "fill_value": 0,
+                "compressors": [ZstdCodec(), Crc32cCodec()],
+            }
+            wanted = zarr.create_array(MemoryStore(), **options).metadata
+            try:
+                good = self._open(stage, name).metadata == wanted
+            except Exception:
+                good = False
+            if not good:
+                made.append(f"{stage}/{name}")
+                self._forget(f"{stage}/{name}")
+                zarr.create_array(self._zarr, name=f"{stage}/{name}", **options)
+        return made
+
+    def write(self, stage: str, batch: int, values: dict[str, np.ndarray]) -> dict[str, int]:
+        """Write a batch, through to the disk.
+
+        Returns:
+            The checksum of each array.
+        """
+        rows = self.rows(batch)
+        for name, value in values.items():
+            chunk = self._chunk(stage, name, batch, value.ndim)
+            with naming(chunk):
+                if self._folder is not None:
+                    chunk.unlink(missing_ok=True)  # it may be broken, and Zarr may want to read it first
+                self._open(stage, name)[rows[0] : rows[-1] + 1] = value
+        if self._folder is not None:
+            stages = self._folder / stage
+            files = {stages / FILE, *(stages / name / FILE for name in values)}
+            files |= {self._chunk(stage, name, batch, value.ndim) for name, value in values.items()}
+            folders = {above for file in files for above in file.parents if self._folder in (above, *above.parents)}
+            for path in files | folders:
+                sync(path)
+        return {name: _checksum(value) for name, value in values.items()}
+
+    def read(self, stage: str, name: str, batch: int, form: dict[str, Any], checksum: int) -> np.ndarray:
+        """The rows of a batch.
+
+        Raises:
+            DamagedError: They are not what was written.
+            OSError: They cannot be read, although they may be whole.
+        """
+        chunk, rows = self._chunk(stage, name, batch, 1 + len(form["shape"])), self.rows(batch)
+        if self._folder is not None and 0 not in form["shape"] and not chunk.exists():
+            raise DamagedError(f"{chunk} is not there")
+        try:
+            value = little_endian(self._open(stage, name)[rows[0] : rows[-1] + 1])
+        except MemoryError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno != errno.EIO:
+                raise
+            raise DamagedError(f"{chunk} is damaged ({error})") from error
+        if _checksum(value) != checksum:
+            raise DamagedError(f"{chunk} is damaged (it holds other numbers than were written)")
+        return value
+
+    def remove(self, stage: str, forms: Forms) -> None:
+        """Remove what a first batch left that was killed."""
+        for name in forms if self._folder is not None else ():
+            self._forget(f"{stage}/{name}")
+            shutil.rmtree(self._folder / stage / name / "c", ignore_errors=True)
+
+    def _open(self, stage: str, name: str) -> Any:
+        with zarr.config.set({"array.write_empty_chunks": True}):  # so that a chunk that is not there was lost
+            return zarr.open_array(self._zarr, path=f"{stage}/{name}", mode="r+")
+
+    def _chunk(self, stage: str, name: str, batch: int, axes: int) -> Path:
+        return (self._folder or Path()).joinpath(stage, name, "c", str(batch), *["0"] * (axes - 1))
+
+    def _forget(self, path: str) -> None:
+        if self._folder is not None:
+            (self._folder / path / FILE).unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file is what a killed process left."""
+    return re.fullmatch(_LEFTOVER, name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left, about which Zarr would warn."""
+    for pattern in (".partial-*", "*.partial"):
+        for path in folder.rglob(pattern):
+            if is_leftover(path.name):
+                path.unlink()
+
+
+def strangers(folder: Path, stages: dict[str, Forms]) -> list[Path]:
+    """What is in a folder and does not belong to the arrays of these stages, nor to the journal."""
+    ours = rf"({_META})"
+    for stage, forms in stages.items():
+        array = rf"({'|'.join(forms)})(/({_META}|c(/[0-9]+)*({_ZARRS_PARTIAL})?))?"
+        ours += rf"|{stage}(/({_META}|{array}))?"
+    paths = sorted(folder.rglob("*"))
+    return [path for path in paths if path.is_symlink() or not re.fullmatch(ours, path.relative_to(folder).as_posix())]
+
+
+def little_endian(value: Any) -> np.ndarray:
+    """An array as it is stored, so that checksums are the same on every machine."""
+    value = np.asarray(value)
+    return np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+
+
+def _checksum(value: np.ndarray) -> int:
+    return zlib.crc32(memoryview(value))  # pyright: ignore[reportArgumentType]
