@@ -193,7 +193,9 @@ def stationarity(
     check_objectives(objectives, response.shape[-1])
     if objectives.shape != response.shape:
         raise ValueError(f"objectives must have the shape of response, {response.shape}, got {objectives.shape}")
-    return _stationarity(response, jacobian, objectives, significance=significance)
+    dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
+    arrays = (array.astype(dtype) for array in (response, jacobian, objectives))
+    return _stationarity(*arrays, significance=significance)
 
 
 def check_basis(basis: ArrayLike, features: int) -> None:
@@ -290,11 +292,18 @@ def _invert_batch(
 @partial(jax.jit, static_argnames="significance")
 def _stationarity(response: Array, jacobian: Array, objectives: Array, *, significance: Significance) -> Array:
     with jax.default_matmul_precision("highest"):
-        product = significance.gradient_product(response, compress(jacobian))
-        unit = objectives / jnp.linalg.norm(objectives, axis=-1, keepdims=True)
+        product = _scaled(significance.gradient_product(response, compress(jacobian)), (-2, -1))
+        unit = _scaled(objectives, -1)
+        unit = unit / jnp.linalg.norm(unit, axis=-1, keepdims=True)
         residue = jnp.linalg.norm(jnp.sum(unit[..., None] * product, axis=-2), axis=-1)
         # An SVD must not see NaN: not every LAPACK returns from that.
         finite = jnp.all(jnp.isfinite(product), axis=(-2, -1))
         values = jnp.linalg.svd(jnp.where(finite[..., None, None], product, 0), compute_uv=False)
     largest = values[..., 0]
     return jnp.where(finite, residue / jnp.where(largest > 0, largest, 1), jnp.nan)
+
+
+def _scaled(array: Array, axes: int | tuple[int, ...]) -> Array:
+    """Divide by the largest entry, so that no square over- or underflows."""
+    peak = jnp.max(jnp.abs(array), axis=axes, keepdims=True)
+    return array / jnp.where(peak > 0, peak, 1)

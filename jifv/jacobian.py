@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jifv._core.check import check_positive
@@ -26,6 +27,11 @@ class Linearization(NamedTuple):
 
     response: Float[Array, "*batch n"]
     jacobian: Float[Array, "*batch n m"]
+
+    def __repr__(self) -> str:
+        """Say what is there; the arrays are too long to print."""
+        *batch, features, entries = (0, 0, *np.shape(self.jacobian))[-max(2, np.ndim(self.jacobian)) :]
+        return f"Linearization(batch {tuple(batch)}, {features} features, {entries} entries of p)"
 
 
 def linearize(f: Response, parameters: Float[Array, "..."], *, row_batch_size: int | None = None) -> Linearization:

@@ -27,9 +27,11 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 jax.config.update("jax_num_cpu_devices", int(os.environ["JAX_NUM_CPU_DEVICES"]))
 
 
-# Shapes and types in signatures are checked at run time, in jifv and in jifv.models.
+# Shapes and types in signatures are checked at run time, in jifv and in jifv.models. As PEP 484 has it, and not as
+# beartype does by itself, an int will do where a float is asked for.
 
-_hook = jaxtyping.install_import_hook("jifv", "beartype.beartype").hook
+_CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+_hook = jaxtyping.install_import_hook("jifv", _CHECKER).hook
 
 
 class _ModelsFromTheTree(importlib.abc.MetaPathFinder):

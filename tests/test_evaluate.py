@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import correlate1d
 from scipy.stats import ortho_group
 
-from jifv.evaluate import angle, angle_on, beta, beta_profile, choose_space, reoptimize, ssim
+from jifv.evaluate import angle, beta, beta_profile, choose_space, reoptimize, ssim
+from jifv.significance import Significance
 from jifv.visualization import Settings, visualize
 
 DTYPES = [np.float32, np.float64]
@@ -74,9 +75,10 @@ def test_angle_with_zero_is_nan():
     np.testing.assert_array_equal(result, [np.nan, 0])
 
 
-def test_angle_on_projects():
+def test_angle_on_a_space_projects():
     basis, a, b = orthonormal(0, 6, 3), normal(1, 4, 6), normal(2, 4, 6)
-    result = angle_on(*(jnp.asarray(x, jnp.float32) for x in (basis, a, b)))
+    on, first, second = (jnp.asarray(x, jnp.float32) for x in (basis, a, b))
+    result = angle(first, second, basis=on)
     projection = basis @ basis.T
     expected = [exact_angle(projection @ x, projection @ y) for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(result, expected, rtol=1e-5)
@@ -85,16 +87,16 @@ def test_angle_on_projects():
 
 def test_angle_on_a_space_that_misses_a_vector_is_nan():
     basis = jnp.eye(3)[:, :2]
-    assert np.isnan(angle_on(basis, jnp.array([0.0, 0.0, 1.0]), jnp.array([1.0, 0.0, 0.0])))
+    assert np.isnan(angle(jnp.array([0.0, 0.0, 1.0]), jnp.array([1.0, 0.0, 0.0]), basis=basis))
 
 
 def test_angle_errors(unchecked):
     with pytest.raises(ValueError, match=r"a and b must share their last axis, got shapes \(3,\) and \(2,\)"):
         angle(jnp.ones(3), jnp.ones(2))
-    with pytest.raises(ValueError, match="b must have a last axis of 3"):
-        angle_on(jnp.eye(3), jnp.ones(3), jnp.ones(2))
+    with pytest.raises(ValueError, match=r"basis must have 3 rows, one per feature, got shape \(2, 2\)"):
+        angle(jnp.ones(3), jnp.ones(3), basis=jnp.eye(2))
     with pytest.raises(ValueError, match="dimension 0"):
-        angle_on(jnp.zeros((3, 0)), jnp.ones(3), jnp.ones(3))
+        angle(jnp.ones(3), jnp.ones(3), basis=jnp.zeros((3, 0)))
 
 
 # β
@@ -197,25 +199,26 @@ def test_reoptimization_leaves_an_optimum_only_for_another_objective():
     targets = jnp.asarray(np.abs(normal(1, 3, 4)), jnp.float32)
     targets /= jnp.linalg.norm(targets, axis=1, keepdims=True)
     optima = jnp.sqrt(2) * targets @ ROTATION
-    same = reoptimize(bounded, optima, targets, steps=300, progress=False)
+    same = reoptimize(bounded, optima, targets, significance=Significance(), steps=300)
     np.testing.assert_allclose(same, optima, atol=0.02)
-    other = reoptimize(bounded, optima, targets[::-1], steps=300, progress=False)
+    other = reoptimize(bounded, optima, targets[::-1], significance=Significance(), steps=300)
     np.testing.assert_allclose(other, optima[::-1], atol=0.02)
 
 
 def test_reoptimization_is_adam_alone_at_a_constant_rate(capsys):
     targets, begin = jnp.asarray(np.abs(normal(1, 2, 4))), jnp.asarray(normal(2, 2, 4))
-    settings = Settings(adam_steps=50, lbfgs_steps=20, learning_rate=0.01, power=1)
-    result = reoptimize(bounded, begin, targets, steps=7, settings=settings, batch_size=1, progress=False)
-    plain = Settings(adam_steps=7, cooldown=0, lbfgs_steps=0, learning_rate=0.01, power=1)
-    expected = visualize(bounded, begin, targets, settings=plain, batch_size=1, progress=False)
+    options = {"significance": Significance(1), "batch_size": 1}
+    settings = Settings(adam_steps=50, lbfgs_steps=20, learning_rate=0.01)
+    result = reoptimize(bounded, begin, targets, steps=7, settings=settings, **options)
+    plain = Settings(adam_steps=7, anneal=0, lbfgs_steps=0, learning_rate=0.01)
+    expected = visualize(bounded, begin, targets, settings=plain, **options)
     np.testing.assert_array_equal(result, expected.parameters)
     assert capsys.readouterr().err == ""
 
 
 def test_reoptimization_errors():
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        reoptimize(bounded, jnp.ones((1, 4)), jnp.ones((1, 4)), steps=0)
+        reoptimize(bounded, jnp.ones((1, 4)), jnp.ones((1, 4)), significance=Significance(), steps=0)
 
 
 # Choosing the critical space
@@ -361,8 +364,8 @@ def test_numpy_arrays_are_taken_at_the_precision_of_jax():
     bases, predictions, targets = candidates()
     assert choose_space(bases, predictions, targets).index == 1
     images = np.random.default_rng(0).uniform(size=(12, 12, 3))
-    results = angle(targets, targets), angle_on(bases[1], targets, targets), beta(bases[0], targets[0])
+    results = angle(targets, targets), angle(targets, targets, basis=bases[1]), beta(bases[0], targets[0])
     for result in (*results, ssim(images, images)):
         assert result.dtype == jnp.float32
-    again = reoptimize(bounded, np.ones((1, 4)), np.ones((1, 4)), steps=1, progress=False)
+    again = reoptimize(bounded, np.ones((1, 4)), np.ones((1, 4)), significance=Significance(), steps=1)
     assert again.dtype == jnp.float32

@@ -5,6 +5,9 @@ import pytest
 from support.toy import FEATURES, response
 
 import jifv
+from jifv.jacobian import linearize_batch
+
+TWO = jifv.Significance(2)
 
 
 @pytest.fixture(scope="module")
@@ -13,9 +16,9 @@ def parameters():
 
 
 def assert_same(found, expected):
-    for name in ("objective", "singular_values", "gap"):
+    for name in ("objective", "singular_values", "gap", "stationarity"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-5, err_msg=name)
-    np.testing.assert_array_equal(found.silent, expected.silent)
+    np.testing.assert_array_equal(found.dead, expected.dead)
 
 
 def oriented(inversion):
@@ -26,15 +29,15 @@ def oriented(inversion):
 
 @pytest.mark.parametrize("mesh", [None, "one"])
 @pytest.mark.parametrize("reduced", [False, True])
-@pytest.mark.parametrize("chunk", [None, 2])
-def test_is_the_inversion_of_each(parameters, mesh, reduced, chunk):
+@pytest.mark.parametrize("rows", [None, 2])
+def test_is_the_inversion_of_each(parameters, mesh, reduced, rows):
     basis = np.linalg.qr(np.eye(FEATURES)[:, 1:] - 1 / FEATURES)[0].astype(np.float32) if reduced else None
-    options = {"power": 1.0, "basis": basis, "silence": 0.01}
+    options = {"significance": jifv.Significance(1), "basis": basis, "dead_tolerance": 0.01}
     mesh = mesh and jifv.sample_mesh(1)
-    found = jifv.invert_batch(response, parameters, chunk=chunk, mesh=mesh, progress=False, **options)
-    expected = jifv.invert(*jifv.linearize_batch(response, parameters), **options)
+    found = jifv.invert_batch(response, parameters, row_batch_size=rows, mesh=mesh, **options)
+    expected = jifv.invert(*linearize_batch(response, parameters), **options)
     assert_same(*((found, expected) if reduced else map(oriented, (found, expected))))
-    assert all(isinstance(array, np.ndarray) for array in found)
+    assert all(isinstance(array, jax.Array) for array in found)
     assert found.singular_vectors.shape == (5, FEATURES, FEATURES - reduced)
 
 
@@ -47,28 +50,29 @@ def test_compiles_once_for_a_function_and_an_option(parameters):
         return response(p)
 
     for _ in range(3):
-        jifv.invert_batch(counted, parameters, progress=False)
+        jifv.invert_batch(counted, parameters, significance=TWO)
     traced = count
-    jifv.invert_batch(counted, parameters[:2], progress=False)
+    jifv.invert_batch(counted, parameters[:2], significance=TWO)
     assert count == traced
 
 
-def test_shows_progress(parameters, capsys):
-    jifv.invert_batch(response, parameters, description="stage")
+def test_shows_progress_if_asked_for(parameters, capsys):
+    jifv.invert_batch(response, parameters, significance=TWO)
+    assert capsys.readouterr() == ("", "")
+    jifv.invert_batch(response, parameters, significance=TWO, progress=True, description="stage")
     assert "stage: 5/5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("parameters", "options", "message"),
     [
-        (jnp.zeros((0, 12, 12, 3)), {}, "parameters must hold at least one sample"),
-        (jnp.float32(1), {}, "parameters must hold at least one sample"),
-        (jnp.zeros((2, 12, 12, 3)), {"power": -1.0}, "power must be finite and >= 0"),
-        (jnp.zeros((2, 12, 12, 3)), {"silence": 1.0}, "silence must be below 1"),
+        (jnp.zeros((0, 12, 12, 3)), {}, "realizations must hold at least one sample"),
+        (jnp.float32(1), {}, "realizations must hold at least one sample"),
+        (jnp.zeros((2, 12, 12, 3)), {"dead_tolerance": 1.0}, "dead_tolerance must be below 1"),
         (jnp.zeros((2, 12, 12, 3)), {"basis": np.ones((3, 1))}, "basis must have shape"),
-        (jnp.zeros((2, 12, 12, 3)), {"chunk": 0}, "chunk must be at least 1"),
+        (jnp.zeros((2, 12, 12, 3)), {"row_batch_size": 0}, "row_batch_size must be at least 1"),
     ],
 )
 def test_bad_input_is_named(parameters, options, message, unchecked):
     with pytest.raises(ValueError, match=message):
-        jifv.invert_batch(response, parameters, progress=False, **options)
+        jifv.invert_batch(response, parameters, significance=TWO, **options)

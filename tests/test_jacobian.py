@@ -21,10 +21,10 @@ def draw(shape, dtype=np.float32, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-@pytest.mark.parametrize("chunk", [None, 1, 2, 3, 4, 5, 6, 7, 8, 100])
-def test_every_chunk_gives_jacfwd_and_finite_differences(x64, chunk):
+@pytest.mark.parametrize("rows", [None, 1, 2, 3, 4, 5, 6, 7, 8, 100])
+def test_every_row_batch_size_gives_jacfwd_and_finite_differences(x64, rows):
     parameters = draw((2, 3), np.float64)
-    response, jacobian = linearize(network, parameters, chunk=chunk)
+    response, jacobian = linearize(network, parameters, row_batch_size=rows)
     step = 1e-6
     differences = np.stack(
         [
@@ -40,29 +40,29 @@ def test_every_chunk_gives_jacfwd_and_finite_differences(x64, chunk):
 
 @given(
     shape=st.lists(st.integers(1, 3), max_size=3).map(tuple),
-    chunk=st.none() | st.integers(1, 9),
+    rows=st.none() | st.integers(1, 9),
     dtype=st.sampled_from([np.float32, np.float64]),
 )
 @settings(max_examples=25)
-def test_any_shape_and_dtype(shape, chunk, dtype):
+def test_any_shape_and_dtype(shape, rows, dtype):
     with jax.enable_x64(True):
         parameters = draw(shape, dtype)
-        linearization = jax.jit(lambda p: linearize(network, p, chunk=chunk))(parameters)
+        linearization = jax.jit(lambda p: linearize(network, p, row_batch_size=rows))(parameters)
         assert linearization.response.dtype == linearization.jacobian.dtype == dtype
         assert linearization.jacobian.shape == (FEATURES, parameters.size)
         expected = jax.jacrev(network)(parameters).reshape(FEATURES, -1)
         np.testing.assert_allclose(linearization.jacobian, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("rows", [None, 3])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_batch_is_its_samples(batch, chunk):
+def test_a_batch_is_its_samples(batch, rows):
     parameters = draw((batch, 2, 3))
-    together = jax.jit(lambda p: linearize_batch(network, p, chunk=chunk))(parameters)
+    together = jax.jit(lambda p: linearize_batch(network, p, row_batch_size=rows))(parameters)
     assert together.response.shape == (batch, FEATURES)
     assert together.jacobian.shape == (batch, FEATURES, 6)
     for index in range(batch):
-        alone = linearize(network, parameters[index], chunk=chunk)
+        alone = linearize(network, parameters[index], row_batch_size=rows)
         np.testing.assert_allclose(together.response[index], alone.response, rtol=1e-6)
         np.testing.assert_allclose(together.jacobian[index], alone.jacobian, rtol=1e-5, atol=1e-6)
 
@@ -83,18 +83,18 @@ def temporary_bytes(function, *arguments):
     return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
 
-def test_memory_grows_with_the_chunk():
+def test_memory_grows_with_the_rows_at_once():
     parameters = draw(64)
-    sizes = [temporary_bytes(lambda p, c=c: linearize(wide, p, chunk=c), parameters) for c in (1, 8, 64)]
+    sizes = [temporary_bytes(lambda p, c=c: linearize(wide, p, row_batch_size=c), parameters) for c in (1, 8, 64)]
     activations = 8192 * 4
     assert 4 * activations < sizes[1] - sizes[0] < 32 * activations
     assert 40 * activations < sizes[2] - sizes[0]
 
 
 def test_memory_of_a_batch_is_that_of_one_sample():
-    one = temporary_bytes(lambda p: linearize_batch(wide, p, chunk=8), draw((1, 64)))
+    one = temporary_bytes(lambda p: linearize_batch(wide, p, row_batch_size=8), draw((1, 64)))
     assert one > 8 * 8192 * 4
-    sixteen = temporary_bytes(lambda p: linearize_batch(wide, p, chunk=8), draw((16, 64)))
+    sixteen = temporary_bytes(lambda p: linearize_batch(wide, p, row_batch_size=8), draw((16, 64)))
     assert sixteen < 2 * one + 16 * 64 * 64 * 4  # the result may be held twice
 
 
@@ -106,18 +106,18 @@ def test_products_run_at_full_precision():
     assert all("HIGHEST" in line for line in products)
 
 
-@pytest.mark.parametrize("chunk", [0, -1])
-def test_chunk_must_be_positive(chunk):
-    with pytest.raises(ValueError, match="chunk must be at least 1"):
-        linearize(network, draw(3), chunk=chunk)
-    with pytest.raises(ValueError, match="chunk must be at least 1"):
-        linearize_batch(network, draw((2, 3)), chunk=chunk)
+@pytest.mark.parametrize("rows", [0, -1])
+def test_row_batch_size_must_be_positive(rows):
+    with pytest.raises(ValueError, match="row_batch_size must be at least 1"):
+        linearize(network, draw(3), row_batch_size=rows)
+    with pytest.raises(ValueError, match="row_batch_size must be at least 1"):
+        linearize_batch(network, draw((2, 3)), row_batch_size=rows)
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_chunk_must_be_an_integer():
-    with pytest.raises(TypeError, match="chunk must be a positive integer"):
-        linearize(network, draw(3), chunk=2.5)
+def test_row_batch_size_must_be_an_integer():
+    with pytest.raises(TypeError, match="row_batch_size must be a positive integer"):
+        linearize(network, draw(3), row_batch_size=2.5)
 
 
 @pytest.mark.usefixtures("unchecked")

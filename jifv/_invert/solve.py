@@ -42,8 +42,9 @@ class Inversion(NamedTuple):
 
     def __repr__(self) -> str:
         """Say what is there; the arrays are too long to print."""
-        *batch, features = np.shape(self.objective)
-        dimension = np.shape(self.singular_values)[-1]
+        # A tree may hold anything: what `jax.eval_shape` returns, or no arrays at all.
+        *batch, features = np.shape(self.objective) or (0,)
+        *_, dimension = np.shape(self.singular_values) or (0,)
         return f"Inversion(batch {tuple(batch)}, {features} features, V of dimension {dimension})"
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import no_type_check
 
 import jax
 import numpy as np
@@ -27,6 +28,7 @@ from jifv.significance import Objective
     ),
     meta_fields=("significance",),
 )
+@no_type_check  # of its construction: JAX puts together trees of anything, such as one sample, or NumPy's arrays
 @dataclass(frozen=True)
 class Visualization:
     """Realizations, what they realize, and how they ended. A pytree of arrays.
@@ -60,9 +62,12 @@ class Visualization:
 
     def __repr__(self) -> str:
         """Say what is there; the arrays are too long to print."""
-        samples, features = np.shape(self.response)
-        values = f"d {np.min(self.value):.3g} to {np.max(self.value):.3g}" if concrete(self.value) else "traced"
-        return f"Visualization({samples} samples, {features} features, {values}, {self.significance})"
+        # A tree may hold anything: what `jax.eval_shape` returns, or a single sample.
+        *batch, features = np.shape(self.response) or (0,)
+        known = isinstance(self.value, (jax.Array, np.ndarray)) and concrete(self.value) and self.value.size
+        values = f"d {np.min(self.value):.3g} to {np.max(self.value):.3g}" if known else "d unknown"
+        samples = f"{batch[0]} samples" if len(batch) == 1 else f"batch {tuple(batch)}"
+        return f"Visualization({samples}, {features} features, {values}, {self.significance})"
 
 
 def unpacked(

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from flax import serialization
 from jaxtyping import Array, Bool, Float, Int
 
+from jifv._core.check import concrete
 from jifv._core.files import replace_durably
 from jifv._visualize.settings import Settings
 from jifv.significance import Objective, Significance
@@ -61,6 +62,7 @@ class Best(NamedTuple):
     ),
     meta_fields=("significance", "settings"),
 )
+@no_type_check  # of its construction: JAX puts together trees of anything, such as one sample, or NumPy's arrays
 @dataclass(frozen=True)
 class State:
     """All that is needed to continue a run as if it had not been interrupted: a pytree of arrays.
@@ -99,6 +101,12 @@ class State:
     lbfgs_steps: Int[Array, " batch"]
     significance: Objective
     settings: Settings
+
+    def __repr__(self) -> str:
+        """Say what is there; the arrays are too long to print."""
+        samples, *_ = np.shape(self.objectives) or (0,)
+        step = int(self.step) if isinstance(self.step, jax.Array) and concrete(self.step) else "unknown"
+        return f"State({samples} samples, step {step}, {self.significance}, {self.settings})"
 
 
 def save_state(path: str | PathLike, state: State) -> None:

@@ -41,15 +41,12 @@ def test_positive_rejects_other_types(value):
 @pytest.mark.parametrize("value", [0, 0.0, 2.5, np.float32(1), jnp.asarray(3.0)])
 def test_nonnegative_numbers_pass(value):
     _check.check_nonnegative("std", value)
-    _check.check_power(value)
 
 
 @pytest.mark.parametrize("value", [-1e-9, -1, np.nan, np.inf])
 def test_nonnegative_rejects_other_numbers(value):
     with pytest.raises(ValueError, match="std must be finite and >= 0, got"):
         _check.check_nonnegative("std", value)
-    with pytest.raises(ValueError, match="power must be finite and >= 0, got"):
-        _check.check_power(value)
 
 
 @pytest.mark.parametrize("value", ["2", None, 1j])
@@ -59,15 +56,15 @@ def test_nonnegative_rejects_other_types(value):
 
 
 def test_nonnegative_rejects_arrays_also_while_tracing():
-    message = r"power must be a scalar, got shape \(2,\)"
+    message = r"std must be a scalar, got shape \(2,\)"
     with pytest.raises(ValueError, match=message):
-        _check.check_power(np.ones(2))
+        _check.check_nonnegative("std", np.ones(2))
     with pytest.raises(ValueError, match=message):
-        jax.jit(_check.check_power)(jnp.ones(2))
+        jax.jit(lambda std: _check.check_nonnegative("std", std))(jnp.ones(2))
 
 
 def test_values_are_not_looked_at_while_tracing():
-    jax.jit(_check.check_power)(-1.0)
+    jax.jit(lambda std: _check.check_nonnegative("std", std))(-1.0)
     jax.jit(_check.check_objectives, static_argnums=1)(jnp.zeros(3), 3)
 
 
@@ -95,6 +92,30 @@ def test_objectives_reject_nonfinite_entries(bad):
 def test_objectives_reject_a_zero_row():
     with pytest.raises(ValueError, match="objectives must be nonzero"):
         _check.check_objectives(jnp.asarray([[1.0, 0.0], [0.0, 0.0]]), 2)
+
+
+def test_objectives_reject_complex_numbers():
+    with pytest.raises(TypeError, match="objectives must be real, got complex numbers"):
+        _check.check_objectives(np.ones(2, np.complex64), 2)
+
+
+@pytest.mark.parametrize(("value", "below_one"), [(0, True), (0.5, True), (1, False), (np.float32(1), False)])
+def test_fractions_pass(value, below_one):
+    _check.check_fraction("share", value, below_one=below_one)
+
+
+@pytest.mark.parametrize(
+    ("value", "below_one", "message"),
+    [
+        (1.01, False, "share must be at most 1, got 1.01"),
+        (1.0, True, "share must be below 1, got 1.0"),
+        (-0.1, False, "share must be finite and >= 0, got -0.1"),
+        (np.nan, True, "share must be finite and >= 0, got nan"),
+    ],
+)
+def test_other_than_fractions_are_named(value, below_one, message):
+    with pytest.raises(ValueError, match=message):
+        _check.check_fraction("share", value, below_one=below_one)
 
 
 @pytest.mark.parametrize("value", [0, 1, np.int32(5)])
