@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 _PACKAGES = ("jifv", "jax", "jaxlib", "numpy", "scipy", "torch")
+_WRITINGS = (":!benchmarks/results", ":!docs", ":!*.md")
+"""Files that no measurement depends on. Whoever measures twice in a row changes them in between."""
 _DIGITS = 6
 """Significant digits of the numbers in a file. No time and no angle is known better."""
 
@@ -32,7 +34,7 @@ class Result(NamedTuple):
     Attributes:
         name: The file's, without its ending.
         commit: The code that ran, 40 hexadecimal digits; None outside of a git checkout.
-        dirty: Whether the checkout had uncommitted changes; None outside of one.
+        dirty: Whether tracked code differed from it; None outside of a checkout.
         machine: Processor, cores in use and operating system.
         versions: Of Python and of the packages that matter, by name.
         command: What was typed.
@@ -51,8 +53,8 @@ class Result(NamedTuple):
     command: str
     when: str
     rows: list[dict[str, Any]]
-    samples: list[dict[str, Any]] = []
-    pictures: list[str] = []
+    samples: Sequence[dict[str, Any]] = ()
+    pictures: Sequence[str] = ()
     note: str = ""
 
 
@@ -88,9 +90,9 @@ def read(path: str | Path) -> Result:
 
 
 def checkout() -> tuple[str | None, bool | None]:
-    """The commit of this checkout, and whether there are uncommitted changes to tracked files."""
+    """The commit of this checkout, and whether tracked code differs from it."""
     commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITINGS)
     return commit, None if changes is None else bool(changes)
 
 
