@@ -32,7 +32,7 @@ def dncl(result):
         ("angle to the target", "median", "90th percentile"),
         [(label, *_median_and_p90(row, name)) for label, name in cells],
     )
-    return f"{table}\n\n{row['samples']} objectives, {_steps(row)}, seed {row['seed']}."
+    return f"{table}\n\n{row['samples']} objectives, {_steps(row)} steps, seed {row['seed']}."
 
 
 @block("paper-gn4c", "gn4c-112", "gn4c-smooth-112", "gn4c-smooth-224")
