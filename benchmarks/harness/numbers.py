@@ -67,7 +67,7 @@ def ratio(value: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """A share as whole percent."""
-    return DASH if share is None else f"{100 * share:.0f} %"
+    return DASH if share is None else fixed(100 * share, 0) + " %"
 
 
 def mebibytes(size: float | None) -> str:
