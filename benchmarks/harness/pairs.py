@@ -147,9 +147,9 @@ def _line(case: str, measurement: Measurement) -> str:
 
 def _row(case: str, measurement: Measurement) -> dict[str, Any]:
     """What is kept: all fields that have a value."""
-    fields = measurement._asdict() | {"median": measurement.median}
-    kept = {name: value for name, value in fields.items() if name != "name" and value not in (None, "", ())}
-    return {"case": case, "side": measurement.name} | results.plain(kept)
+    fields = results.plain(measurement._asdict() | {"median": measurement.median})
+    kept = {name: value for name, value in fields.items() if name != "name" and value not in (None, "", [])}
+    return {"case": case, "side": measurement.name} | kept
 
 
 def _quartiles(seconds: Sequence[float]) -> tuple[float, float]:
