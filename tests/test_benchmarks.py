@@ -141,14 +141,23 @@ def assert_close(ours, theirs, tolerance):
 
 
 @pytest.fixture
+def torch_alone():
+    """PyTorch on one thread: where cores are shared, two spend their time waiting for each other."""
+    torch = pytest.importorskip("torch", reason="the other side is PyTorch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def two_blocks(monkeypatch):
-    """SRNet up to its second block, which compiles in a quarter of the time; the scripts' own test has all of it."""
-    pytest.importorskip("torch", reason="the other side is PyTorch")
+    """SRNet up to its second block, which compiles sooner; the test of the scripts has all of it."""
     monkeypatch.setitem(networks.TAPS, "srnet", networks.TAPS["srnet"]._replace(layer="block2"))
 
 
+@pytest.mark.usefixtures("torch_alone")
 def test_densenets_are_the_same(tmp_path):
-    pytest.importorskip("torch", reason="the other side is PyTorch")
     path = networks.weights("densenet", tmp_path)
     expected, _ = read_weights(path)
     jax.tree.map(
@@ -158,8 +167,8 @@ def test_densenets_are_the_same(tmp_path):
     assert theirs(parameters(networks.inputs("densenet", 2, 16)[0])).shape == (2, networks.TAPS["densenet"].features)
 
 
+@pytest.mark.usefixtures("torch_alone")
 def test_googlenets_are_the_same(tmp_path, monkeypatch):
-    pytest.importorskip("torch", reason="the other side is PyTorch")
     monkeypatch.setenv("JIFV_CACHE", str(tmp_path))  # random weights, wherever this runs
     path = networks.weights("googlenet-bvlc", tmp_path)
     p, _ = networks.inputs("googlenet-bvlc", 2, 48)
@@ -169,7 +178,7 @@ def test_googlenets_are_the_same(tmp_path, monkeypatch):
     assert_close([ours], [theirs(parameters(p))], [1e-5])
 
 
-@pytest.mark.usefixtures("two_blocks")
+@pytest.mark.usefixtures("torch_alone", "two_blocks")
 def test_steps_are_the_same():
     case = ("srnet", networks.weights("srnet", ""), 2, 8)
     ours = fv_step.ours(*case)()
@@ -178,7 +187,7 @@ def test_steps_are_the_same():
         assert_close(ours, fv_step.theirs(*case, channels_last)(), fv_step.TOLERANCE)
 
 
-@pytest.mark.usefixtures("two_blocks")
+@pytest.mark.usefixtures("torch_alone", "two_blocks")
 def test_jacobians_are_the_same():
     case = ("srnet", networks.weights("srnet", ""), 8)
     expected = jacobian.some_rows(jacobian.ours(*case, None)())
