@@ -128,7 +128,7 @@ def test_memory_is_that_of_the_step():
 # The scripts.
 
 
-@pytest.mark.parametrize("name", ["fv_step", "jacobian"])
+@pytest.mark.parametrize("name", ["fv_step", "growth", "inversion", "jacobian", "roofline"])
 def test_help(name):
     command = [sys.executable, BENCHMARKS / f"{name}.py", "--help"]
     assert "--rounds" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -207,3 +207,23 @@ def test_script(name, options, tmp_path):
     sides = [row for row in rows if row["case"] == rows[-1]["case"]]
     assert len(sides) == 5 + (len(pairs.cores()) > 1)
     assert not any("unavailable" in side for side in sides if "compile" not in side["side"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options", "written"),
+    [
+        ("fv_step", "--alternatives --networks srnet --size 8 --batches 2 --rounds 1", {"alternatives"}),
+        ("growth", "--stages inversion --rounds 1 --name part", {"part"}),
+        ("inversion", "--entries 4e4 --rounds 1", {"inversion", "inversion-accuracy"}),
+        ("lbfgs", "--batches 1 --iterations 2", {"lbfgs"}),
+        ("precision", "--cases dncl --samples 2", {"precision"}),
+        ("roofline", "--networks srnet --batch 1 --matrix 64 --rounds 1", {"roofline", "million"}),
+    ],
+)
+def test_script_without_pytorch(name, options, written, tmp_path):
+    command = [sys.executable, BENCHMARKS / f"{name}.py", *options.split(), "--out", tmp_path]
+    subprocess.run(command, check=True, timeout=1200)
+    assert {path.stem for path in tmp_path.glob("*.json")} == written
+    for path in tmp_path.glob("*.json"):
+        assert not any("unavailable" in row for row in results.read(path).rows)

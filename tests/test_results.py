@@ -1,10 +1,12 @@
 """Results are data: complete, from clean trees, shown by what is generated, each picture once."""
 
 import hashlib
+import json
 import math
 import re
 from pathlib import Path
 
+import collect
 import generate
 import pytest
 from harness import numbers, results
@@ -156,3 +158,76 @@ def test_check_fails_and_shows_the_difference(tmp_path, monkeypatch, capsys):
     assert generate.main() == 0
     monkeypatch.setattr("sys.argv", ["generate.py", "--check"])
     assert generate.main() == 0
+
+
+# From a run to a result.
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run of one experiment with two samples, and an empty repository for its result."""
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(collect, "PICTURES", tmp_path / "images")
+    cell = {
+        "experiment": "toy",
+        "features": 8,
+        "smoothing": 0.0,
+        "adam_precision": None,
+        "commits": [COMMIT],
+        "devices": [1],
+        "angles": {"prediction": {"median": 1 / 3, "p90": 2.0, "missing": 1}},
+        "beta": [0.5, 0.2, 0.1, 0.1, 0.05, 0.05],
+        "stationarity": {"median": 0.1, "largest": 0.2},
+        "gap": {"median": 0.9},
+        "counts": {"lost": 0, "dead": 1},
+        "critical_spaces": [],
+        "listed": {"dead": [1]},
+    }
+    code = {"commit": COMMIT, "dirty": False, "python": "3.12.1", "packages": {"jax": "0.10.2"}}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    columns = ("experiment", "sample", "kind", *collect._SAMPLE.values())
+    lines = [",".join(columns), *(f"toy,{index},sampled" + f",{index}.5" * len(collect._SAMPLE) for index in (0, 1))]
+    (folder / "samples.csv").write_text("\n".join(lines) + "\n")
+    (folder / "figure.png").write_bytes(b"a picture")
+
+    def write(**changes):
+        summary = {"provenance": code | changes, "cells": [cell]}
+        (folder / "summary.json").write_text(json.dumps(summary))
+        return folder
+
+    return write
+
+
+def test_a_run_becomes_a_result(run, tmp_path):
+    pictures = {"figure.png": "toy.png"}
+    path = collect.collect(run(), "toy", command="jifv reproduce toy", samples=True, pictures=pictures)
+    result = results.read(path)
+    assert (result.name, result.commit, result.dirty, result.command) == ("toy", COMMIT, False, "jifv reproduce toy")
+    assert result.versions == {"python": "3.12.1", "jax": "0.10.2"}
+    assert result.rows == [
+        {
+            "experiment": "toy",
+            "features": 8,
+            "smoothing": 0.0,
+            "devices": [1],
+            "angles": {"prediction": {"median": 0.333333, "p90": 2.0}},
+            "beta": [0.5, 0.2, 0.1, 0.1, 0.05],
+            "stationarity": {"median": 0.1},
+            "gap": {"median": 0.9},
+            "counts": {"dead": 1},
+        }
+    ]
+    assert [sample["sample"] for sample in result.samples] == [0, 1]
+    assert result.samples[1]["gap"] == 1.5
+    assert result.pictures == ["images/toy.png"]
+    assert (tmp_path / "images" / "toy.png").read_bytes() == b"a picture"
+
+
+@pytest.mark.parametrize("change", [{"dirty": True}, {"dirty": None, "commit": None}, {"commit": "f" * 40}])
+def test_a_run_of_changed_code_is_refused(run, change):
+    with pytest.raises(ValueError, match="must be the run of one commit"):
+        collect.collect(run(**change), "toy", command="jifv reproduce toy")

@@ -132,8 +132,8 @@ def plain(value: Any) -> Any:
 
 def _dumped(result: Result) -> str:
     fields = {name: value for name, value in result._asdict().items() if name != "name"}
-    for name, default in Result._field_defaults.items():
-        if fields[name] == default:
+    for name in Result._field_defaults:
+        if not fields[name]:
             del fields[name]
     lines = (f' "{name}": {_value(value)}' for name, value in fields.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"

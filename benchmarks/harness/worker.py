@@ -35,6 +35,7 @@ class Side(NamedTuple):
         values: From the step's result to what is compared with the other sides; None compares the result itself.
         scale: Factor on the time, for a step that does only a part of the work.
         note: What the table says beside the name.
+        environment: Names and values of further variables of its process.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Side(NamedTuple):
     values: Callable[[Any], Any] | None = None
     scale: float = 1.0
     note: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 class Measurement(NamedTuple):
@@ -98,7 +100,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, side, threads), daemon=True)
-        with _limited(threads):
+        with _limited(threads, dict(side.environment)):
             self.process.start()
         theirs.close()
 
@@ -154,15 +156,16 @@ class Worker:
 
 
 @contextmanager
-def _limited(threads: int) -> Iterator[None]:
-    """What a process started inside inherits: cores and sizes of thread pools, before it imports anything."""
+def _limited(threads: int, further: dict[str, str]) -> Iterator[None]:
+    """What a process started inside inherits before it imports anything: cores, thread pools and further variables."""
     flags = os.environ.get("XLA_FLAGS", "")
     if threads == 1:
         flags += " --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     # XLA takes the size of its pool from NPROC, or from the cores where it is not set. Two processes share the
     # memory of a GPU, which JAX would otherwise take for itself.
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
-    wanted = dict.fromkeys(names, str(threads)) | {"XLA_FLAGS": flags, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    limits = dict.fromkeys(names, str(threads)) | {"XLA_FLAGS": flags, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    wanted = limits | further
     saved, allowed = {name: os.environ.get(name) for name in wanted}, cores()
     os.environ.update(wanted)
     if hasattr(os, "sched_setaffinity"):

@@ -22,7 +22,7 @@ def runs(*results):
         angles = [sample["angle_prediction"] for sample in result.samples]
         size = "×".join(map(str, row["input"][:2]))
         cells = (size, str(row["samples"]), f"{row['adam_steps']:,}", degrees(row["angles"]["prediction"]["median"]))
-        response, rest = degrees(row["angles"]["response"]["median"]), significant(row["stationarity"], 2)
+        response, rest = degrees(row["angles"]["response"]["median"]), significant(row["stationarity"]["median"], 2)
         gaps = span([sample["gap"] for sample in result.samples], fixed)
         rows.append((_smoothing(row), *cells, span(angles, degrees), response, rest, gaps))
     return markdown((*columns, "of the response", "‖JᵀBv*‖/σ₁", "gap"), rows)
@@ -45,8 +45,8 @@ def samples(*results):
 @block("gn4c-kinks", "gn4c-kinks")
 def kinks(result):
     """By number of features."""
-    rows = sorted(result.rows, key=lambda row: (row["smoothing"], row["n"]))
-    numbers = sorted({row["n"] for row in rows})
+    rows = sorted(result.rows, key=lambda row: (row["smoothing"], row["features"]))
+    numbers = sorted({row["features"] for row in rows})
     kinds = [[row for row in rows if bool(row["smoothing"]) == smoothed] for smoothed in (False, True)]
 
     def lines(label, write):
@@ -57,8 +57,8 @@ def kinks(result):
         [
             *lines("prediction", lambda row: degrees(row["angles"]["prediction"]["median"])),
             *lines("response", lambda row: degrees(row["angles"]["response"]["median"])),
-            *lines("‖JᵀBv*‖/σ₁", lambda row: significant(row["stationarity"], 2)),
-            *lines("gap", lambda row: fixed(row["gap"])),
+            *lines("‖JᵀBv*‖/σ₁", lambda row: significant(row["stationarity"]["median"], 2)),
+            *lines("gap", lambda row: fixed(row["gap"]["median"])),
             *lines("dead targets", lambda row: str(sum(_is_dead(one) for one in _of(result, row)))),
         ],
     )
@@ -115,7 +115,7 @@ def _all_filters(results, *, smoothed):
         one
         for result in results
         for row in result.rows
-        if row["n"] == 512 and bool(row["smoothing"]) == smoothed
+        if row["features"] == 512 and bool(row["smoothing"]) == smoothed
         for one in _of(result, row)
     ]
 

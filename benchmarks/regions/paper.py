@@ -21,9 +21,9 @@ _DEER = 4
 def dncl(result):
     """README: the angles of the main example."""
     (row,) = result.rows
-    n, dimension = row["n"], row["dimension"]
+    features, dimension = row["features"], row["chosen_dimension"]
     cells = [
-        (f"prediction in R{_superscript(n)}", "prediction"),
+        (f"prediction in R{_superscript(features)}", "prediction"),
         (f"prediction in V (dimension {dimension}), on V", "prediction_on_v"),
         ("response, on V", "response_on_v"),
         ("random objective, on V", "random_on_v"),
@@ -44,7 +44,7 @@ def gn4c(*results):
     for row in (row for result in results for row in result.rows):
         label = f"kinks rounded, smoothing {row['smoothing']:g}" if row["smoothing"] else "the network as it is"
         cells = (*_median_and_p90(row, "prediction"), degrees(row["angles"]["response"]["median"]))
-        similar = (fixed(row["ssim"][name], 3) for name in similarities)
+        similar = (fixed(row["ssim"][name]["median"], 3) for name in similarities)
         rows.append((label, _size(row), str(row["samples"]), _steps(row), *cells, fixed(row["beta"][0]), *similar))
     return markdown((*columns, *(f"SSIM, {name}" for name in similarities)), rows)
 
@@ -68,10 +68,12 @@ def spaces(*results):
     columns = ("", "dimension of V", "threshold ε from", "to", "prediction on V", "by chance", "")
     rows = []
     for row in (row for result in results for row in result.rows):
-        for space in row["spaces"]:
-            chosen = "chosen" if space["dimension"] == row["dimension"] else ""
-            low, high = scientific(space["low"]) if space["low"] < 1e-3 else fixed(space["low"]), fixed(space["high"])
-            cells = (str(space["dimension"]), low, high, degrees(space["angle"]), degrees(space["chance"]))
+        for space in row["critical_spaces"]:
+            chosen = "chosen" if space["dimension"] == row["chosen_dimension"] else ""
+            low, high = space["threshold_low"], space["threshold_high"]
+            thresholds = (scientific(low) if low < 1e-3 else fixed(low), fixed(high))
+            angles = map(degrees, (space["median_angle"], space["median_angle_of_chance"]))
+            cells = (str(space["dimension"]), *thresholds, *angles)
             rows.append((_title(row), *cells, chosen))
     return markdown(columns, rows)
 
@@ -103,7 +105,7 @@ def features(*results):
     columns = ("", "features", "aggregation", "k", "steps", "samples")
     rows = []
     for row in (row for result in results for row in result.rows):
-        cells = (str(row["n"]), row["aggregation"].replace("_", "-"), f"{row['power']:g}", _steps(row))
+        cells = (str(row["features"]), row["aggregation"].replace("_", "-"), f"{row['power']:g}", _steps(row))
         rows.append((_LABELS[row["network"]], *cells, str(row["samples"]), *_outcome(row)))
     return markdown((*columns, *_OUTCOME), rows, left=1)
 
@@ -115,7 +117,7 @@ def parametrizations(*results):
     rows = []
     for row in (row for result in results for row in result.rows):
         label = _LABELS[row["network"]] + (f", smoothing {row['smoothing']:g}" if row["smoothing"] else "")
-        cells = (_PARAMETRIZATIONS[row["parametrization"]], str(row["n"]), f"{row['power']:g}", _steps(row))
+        cells = (_PARAMETRIZATIONS[row["parametrization"]], str(row["features"]), f"{row['power']:g}", _steps(row))
         rows.append((label, *cells, str(row["samples"]), *_outcome(row)))
     return markdown((*columns, *_OUTCOME), rows, left=2)
 
@@ -125,7 +127,7 @@ _OUTCOME = ("prediction", "90th percentile", "response", "β₀", "‖JᵀBv*‖
 
 def _outcome(row):
     angles = (*_median_and_p90(row, "prediction_on_v"), degrees(row["angles"]["response_on_v"]["median"]))
-    return *angles, fixed(row["beta"][0], 3), significant(row["stationarity"], 2)
+    return *angles, fixed(row["beta"][0], 3), significant(row["stationarity"]["median"], 2)
 
 
 def _median_and_p90(row, name):
@@ -153,5 +155,5 @@ def _superscript(number):
 def _left_out(result):
     """An orthonormal basis of what the chosen V leaves out."""
     (row,) = result.rows
-    (space,) = (space for space in row["spaces"] if space["dimension"] == row["dimension"])
+    (space,) = (space for space in row["critical_spaces"] if space["dimension"] == row["chosen_dimension"])
     return space["cokernel"]

@@ -125,12 +125,12 @@ def inversions(speeds, angles):
 @block("growth", "growth", "growth-whole")
 def growth(parts, whole):
     """Time, compilation and memory by n, m and batch."""
-    rows = [row for row in parts.rows] + [row for row in whole.rows if row["stage"].endswith("default chunk")]
+    rows = [row for row in parts.rows] + [row for row in whole.rows if row["stage"].endswith(", default")]
     return markdown(
         ("", "n", "m", "batch", "ms", "to compile, s", "memory, MiB"),
         [
             (
-                row["stage"].replace("googlenet-bvlc", "googlenet").replace(", default chunk", ""),
+                row["stage"].replace("googlenet-bvlc", "googlenet").replace(", default", ""),
                 f"{row['n']}",
                 f"{row['m']:,}",
                 f"{row['batch']}",
@@ -170,8 +170,8 @@ def timings(result):
         [
             (
                 row["experiment"],
-                str(row["n"]),
-                f"{row['m']:,}",
+                str(row["features"]),
+                f"{row['parameters']:,}",
                 f"{row['adam_steps']} + {row['lbfgs_steps']}",
                 *(significant(row["seconds_per_sample"].get(stage), 2) for stage in stages),
             )
