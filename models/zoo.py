@@ -17,7 +17,7 @@ from jifv._core.check import check_nonnegative
 from jifv.models.files import cache
 from jifv.models.files.convert import CARDS, convert
 from jifv.models.files.storage import read_weights
-from jifv.models.networks import densenet, googlenet, srnet
+from jifv.models.networks import densenet, frames, googlenet, srnet
 from jifv.parametrize import fourier
 
 _SHIPPED = Path(__file__).parent / "weights"
@@ -193,9 +193,9 @@ _SRNET = _Kind(
     shapes=srnet.variable_shapes,
     size=32,
     smallest=1,
-    channels=5,
+    channels=len(frames.INPUT_CHANNELS),
     content="mask in [-1, 1], normal and depth",
-    outputs=srnet.OUTPUT_CHANNELS,
+    outputs=frames.OUTPUT_CHANNELS,
 )
 
 

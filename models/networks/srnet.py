@@ -1,7 +1,7 @@
 """SRNet, the super-resolution network for isosurfaces of Weiss et al. 2019 (https://arxiv.org/abs/1906.06520).
 
 A generator in the manner of EnhanceNet: 32×32 in, 128×128 out, any other size likewise. The channels of a frame are
-mask in [-1, 1], screen-space unit normal x, y, z, and depth in [0, 1]; the output has ambient occlusion as a sixth.
+mask, normal and depth; the output has ambient occlusion as well (see `frames`).
 """
 
 import flax.linen as nn
@@ -10,14 +10,11 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
+from jifv.models.networks.frames import INPUT_CHANNELS, OUTPUT_CHANNELS
 from jifv.models.networks.layers import Conv, convolve
 
 SCALE = 4
 """Pixels of the output along a side of one pixel of the input."""
-INPUT_CHANNELS = ("mask", "normal x", "normal y", "normal z", "depth")
-"""What a low-resolution frame holds."""
-OUTPUT_CHANNELS = (*INPUT_CHANNELS, "ambient occlusion")
-"""What a high-resolution frame holds."""
 
 # Where the source names no initialization: PyTorch's default, a uniform distribution of variance 1/(3·fan-in).
 _DEFAULT_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
