@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from jax import lax
 from support.taps import primitives
 
-from jifv.models.networks.densenet import CHANNEL_MEAN, CHANNEL_STD, DenseNet, FoldedLayer, dense_block, from_torch
+from jifv.models.networks.densenet import (
+    CHANNEL_MEAN,
+    CHANNEL_STD,
+    DenseNet,
+    FoldedLayer,
+    dense_block,
+    from_torch,
+    variable_shapes,
+)
 from jifv.models.networks.layers import Norm, moments
 
 SMALL = DenseNet(blocks=(1, 2, 1), growth=4, classes=3)
@@ -312,11 +320,12 @@ def test_a_fresh_classifier_is_zero():
     growth=st.integers(1, 6),
     reduction=st.sampled_from([0.5, 1.0]),
 )
-@settings(max_examples=8)
+@settings(max_examples=4)
 def test_channels_of_any_architecture(blocks, growth, reduction):
     model = DenseNet(blocks=blocks, growth=growth, reduction=reduction, classes=5)
     x = jnp.zeros((1, 16, 16, 3))
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    assert flatten_dict(jax.tree.map(jnp.shape, variables), sep="/") == variable_shapes(model)
     channels = 2 * growth
     for block, depth in enumerate(blocks):
         channels += depth * growth
