@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +16,13 @@ from jifv._core.check import check_nonnegative
 from jifv.models.files import cache
 from jifv.models.files.convert import CARDS, convert
 from jifv.models.files.storage import read_weights
-from jifv.models.networks import densenet, googlenet, srnet
+from jifv.models.networks import densenet, frames, googlenet, srnet
 from jifv.parametrize import fourier
 
 _SHIPPED = Path(__file__).parent / "weights"
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of each variable of a network by its name."""
 
 
 class Network(NamedTuple):
@@ -35,7 +37,8 @@ class Network(NamedTuple):
         layer: Name of the tapped layer.
         layers: Names of all layers that can be tapped, from input to output.
         feature_names: Name of each channel of the layer: its index, or, in the last layer, the class or quantity. For
-            GoogLeNet that is the index as well, in the order of ILSVRC-2012.
+            GoogLeNet that is the index as well, in the order of ILSVRC-2012. Ten scores of a DenseNet-BC are taken for
+            CIFAR-10's, unless the file's metadata name the ``classes``, separated by commas.
         card: The model card (Markdown): data, recipe, accuracy, licence.
         digest: sha256 of the weights, whatever file they are in, and of their smoothing.
         smoothing_width: Width of a smooth maximum over the layer's positions that goes with the network's smoothing,
@@ -101,9 +104,10 @@ def load(
 
     Args:
         name: ``"densenet"`` (DenseNet-BC(100, 12), CIFAR-10, ten classes) or ``"densenet-no-deer"`` (the same, trained
-            without class 4), RGB in [0, 1], 32×32; ``"googlenet"`` (torchvision's) or ``"googlenet-bvlc"`` (Caffe's),
-            ImageNet, RGB in [0, 1], 224×224, which ``jifv models fetch`` or ``convert`` puts into the cache folder;
-            ``"srnet"``, frames of 5 channels (see `SRNet`), 32×32.
+            without class 4), RGB in [0, 1], 32×32, and either of them for a file `weights` with a DenseNet-BC of any
+            depth, growth, reduction and number of classes; ``"googlenet"`` (torchvision's) or ``"googlenet-bvlc"``
+            (Caffe's), ImageNet, RGB in [0, 1], 224×224, which ``jifv models fetch`` or ``convert`` puts into the cache
+            folder; ``"srnet"``, frames of 5 channels (see `SRNet`), 32×32.
         layer: The layer to tap; an error lists the names. The default is the last one.
         weights: A file to use instead: safetensors written by ``write_weights``, or anything that `convert` reads.
         input_size: Side, or height and width, of the input, if not the one above. All networks are convolutions
@@ -118,11 +122,10 @@ def load(
     if name not in _ENTRIES:
         raise ValueError(f"name must be one of {', '.join(_ENTRIES)}; got {name!r}")
     kind = _ENTRIES[name].kind
-    size = _size(kind, name, input_size)
     path = Path(weights) if weights else _found(name)
-    variables, metadata = _read(path, name, kind)
+    model, variables, metadata = _read(path, name, kind)
+    size = _size(model, kind, name, input_size)
     card = "" if weights else _card(path)
-    model = kind.module(metadata)
     check_nonnegative("smoothing", smoothing)
     tapped: str = model.layer_names[-1] if layer is None else layer
     if tapped not in model.layer_names:
@@ -135,7 +138,9 @@ def load(
         model, variables, width = _smooth(model, variables, size, tapped, float(smoothing))
     apply = _tap(model, variables, (*size, kind.channels), name=name, layer=tapped, content=kind.content)
     output_shape = jax.eval_shape(apply, jax.ShapeDtypeStruct((*size, kind.channels), jnp.float32)).shape
-    indices = tuple(map(str, range(output_shape[-1])))
+    names = tuple(metadata["classes"].split(",")) if "classes" in metadata else kind.outputs
+    if tapped != model.layer_names[-1] or len(names) != output_shape[-1]:
+        names = tuple(map(str, range(output_shape[-1])))
     return Network(
         apply=apply,
         input_shape=(*size, kind.channels),
@@ -143,7 +148,7 @@ def load(
         name=name,
         layer=tapped,
         layers=model.layer_names,
-        feature_names=kind.outputs if kind.outputs and tapped == model.layer_names[-1] else indices,
+        feature_names=names,
         card=card,
         digest=_digest(variables, metadata),
         smoothing_width=width,
@@ -151,51 +156,48 @@ def load(
 
 
 class _Kind(NamedTuple):
-    """An architecture with the shapes of its weights: what a network is apart from their values.
+    """An architecture: what a network is apart from the values of its weights.
 
-    ``smallest`` is the least side of an input that leaves a position to every layer; ``outputs`` names the last layer's
-    channels.
+    ``module`` makes the network from a file's shapes and metadata, ``shapes`` says which shapes its weights must have.
+    ``size`` is the side of an input; ``outputs`` names the channels of the last layer, if it has as many.
     """
 
     title: str
-    module: Callable[[Mapping[str, str]], nn.Module]
-    shapes: Callable[[], dict[str, tuple[int, ...]]]
+    module: Callable[[Shapes, Mapping[str, str]], Any]
+    shapes: Callable[[Any], Shapes]
     size: int
-    smallest: int
     channels: int
     content: str
-    outputs: tuple[str, ...] | None
+    outputs: tuple[str, ...] = ()
 
 
 def _googlenet(version) -> _Kind:
-    def module(metadata):
+    def module(shapes, metadata):
         return googlenet.GoogLeNet(version)
 
-    def shapes():
+    def shapes(model):
         return googlenet.variable_shapes(version)
 
-    return _Kind(f"a GoogLeNet ({version})", module, shapes, 224, googlenet.SMALLEST, 3, "RGB in [0, 1]", None)
+    return _Kind(f"a GoogLeNet ({version})", module, shapes, 224, 3, "RGB in [0, 1]")
 
 
 _DENSENET = _Kind(
-    title="a DenseNet-BC(100, 12) with ten classes",
-    module=lambda metadata: densenet.DenseNet(pool=metadata.get("pool", "max")),  # pyright: ignore[reportArgumentType]
+    title="a DenseNet-BC",
+    module=lambda shapes, metadata: densenet.from_shapes(shapes, metadata.get("pool", "max")),  # pyright: ignore[reportArgumentType]
     shapes=densenet.variable_shapes,
     size=32,
-    smallest=4,
     channels=3,
     content="RGB in [0, 1]",
     outputs=densenet.CLASSES,
 )
 _SRNET = _Kind(
     title="an SRNet",
-    module=lambda metadata: srnet.SRNet(),
-    shapes=srnet.variable_shapes,
+    module=lambda shapes, metadata: srnet.SRNet(),
+    shapes=lambda model: srnet.variable_shapes(),
     size=32,
-    smallest=1,
-    channels=5,
+    channels=len(frames.INPUT_CHANNELS),
     content="mask in [-1, 1], normal and depth",
-    outputs=srnet.OUTPUT_CHANNELS,
+    outputs=frames.OUTPUT_CHANNELS,
 )
 
 
@@ -264,32 +266,40 @@ def _said(card: str, subject: str) -> str:
     return line[1].replace("**", "") if line else ""
 
 
-def _size(kind: _Kind, name: str, size: Any) -> tuple[int, int]:
+def _size(model: Any, kind: _Kind, name: str, size: Any) -> tuple[int, int]:
     sides = size if isinstance(size, tuple) else (kind.size if size is None else size,) * 2
     try:
         height, width = (operator.index(side) for side in sides)
     except (TypeError, ValueError):
         raise TypeError(f"input_size must be a whole number or two, (height, width); got {size!r}") from None
-    if min(height, width) < kind.smallest:
-        raise ValueError(f"input_size must be at least {kind.smallest} for {name}; got {size!r}")
+    if min(height, width) < model.smallest:
+        raise ValueError(f"input_size must be at least {model.smallest} for {name}, got {size!r}")
     return height, width
 
 
-def _read(path: Path, name: str, kind: _Kind) -> tuple[dict, Mapping[str, str]]:
+def _read(path: Path, name: str, kind: _Kind) -> tuple[Any, dict, Mapping[str, str]]:
+    """The network in a file, its variables and their metadata."""
     if path.suffix != ".safetensors":
         converted = convert(path)
         if _ENTRIES[converted.name].kind is not kind:
             raise ValueError(f"weights in {path} are those of {converted.name}; load them by that name, not {name}")
-        return converted.variables, converted.metadata
-    variables, metadata = read_weights(path)
-    found, wanted = flatten_dict(jax.tree.map(jnp.shape, variables), sep="/"), kind.shapes()
+        variables, metadata = converted.variables, converted.metadata
+    else:
+        variables, metadata = read_weights(path)
+    found: Any = flatten_dict(jax.tree.map(np.shape, variables), sep="/")
+    model = kind.module(found, metadata)
+    wanted = kind.shapes(model)
     if different := sorted(key for key in found | wanted if found.get(key) != wanted.get(key)):
         key = different[0]
-        raise ValueError(
-            f"weights in {path} are not those of {kind.title}: {len(different)} entries "
-            f"differ, {key} is {found.get(key, 'missing')}; expected {wanted.get(key, 'no such entry')}"
-        )
-    return variables, metadata
+        if key not in found:
+            what = f"{key} of shape {wanted[key]} is missing"
+        elif key not in wanted:
+            what = f"{key} is left over"
+        else:
+            what = f"{key} must have shape {wanted[key]}, got {found[key]}"
+        count = f"{len(different)} of {len(wanted)} entries differ"
+        raise ValueError(f"weights in {path} are not those of {kind.title}: {what} ({count})")
+    return model, variables, metadata
 
 
 def _tap(

@@ -25,7 +25,7 @@ class Converted(NamedTuple):
         name: ``"googlenet"`` (torchvision's), ``"googlenet-bvlc"`` or ``"densenet"``.
         variables: For ``apply`` of the module, float32.
         metadata: The file's name (``file``) and ``sha256``, the ``version`` of the network, ``licence``, for a
-            DenseNet its ``pool``.
+            DenseNet its ``pool`` and its ``architecture``, such as "DenseNet-BC(100, 12), 10 classes".
     """
 
     name: str
@@ -38,8 +38,9 @@ def convert(path: str | Path) -> Converted:
 
     Formats: torch.save (``.pth``, ``.pth.tar``; read without PyTorch, and nothing in it is run), ONNX, Caffe's
     ``.caffemodel``, and ``.npz`` with a layer's kernels (HWIO) or with PyTorch's names. Networks: GoogLeNet in both
-    versions, and DenseNet-BC(100, 12) with ten classes, which is taken to pool by averaging unless it says otherwise in
-    an entry ``pool``. A scope in front of all names is dropped.
+    versions, and DenseNet-BC of any depth, growth, reduction and number of classes, which the shapes tell. A DenseNet
+    is taken to pool by averaging, unless an entry ``pool`` says otherwise, and standardizes by CIFAR-10's moments. A
+    scope in front of all names is dropped.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -62,8 +63,12 @@ def convert(path: str | Path) -> Converted:
     if "pool" in metadata:
         metadata["pool"] = str(tensors.pop("pool", metadata["pool"]))
     variables = source.build(tensors)
-    for name, leaf in flatten_dict(variables, sep="/").items():
-        if not np.isfinite(np.asarray(leaf)).all():
+    arrays: dict[str, np.ndarray] = flatten_dict(variables, sep="/")  # pyright: ignore[reportAssignmentType]
+    if source.network == "densenet":
+        model = densenet.from_shapes({name: leaf.shape for name, leaf in arrays.items()})
+        metadata["architecture"] = f"{model.title}, {model.classes} classes"
+    for name, leaf in arrays.items():
+        if not np.isfinite(leaf).all():
             raise ValueError(f"{path} has numbers that are not finite: {name}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -241,13 +246,14 @@ preprocessing.
 - Source: BVLC, bvlc_googlenet.caffemodel, and its copies in ONNX and npz
 - Licence: unrestricted use (BVLC); a copy may add terms of its own.
 """,
-    "densenet": """# DenseNet-BC(100, 12), CIFAR-10
+    "densenet": """# {architecture}
 
-Huang et al. 2017 (https://arxiv.org/abs/1608.06993). Input: RGB in [0, 1], 32×32; the network standardizes it itself.
+Huang et al. 2017 (https://arxiv.org/abs/1608.06993), {pool} pooling in the transitions. Input: RGB in [0, 1], 32×32;
+the network standardizes it itself, by the moments of CIFAR-10.
 
 - Accuracy: not known here.
-- Data: CIFAR-10, 10 classes.
-- Source: somebody else's checkpoint
+- Data: not known here.
+- Source: a third-party checkpoint
 - Licence: that of the file.
 """,
 }
@@ -258,4 +264,5 @@ def card(converted: Converted) -> str:
     """The model card (Markdown) of a converted network."""
     metadata = converted.metadata
     origin = f", from {metadata['url']}" if "url" in metadata else ""
-    return f"{CARDS[converted.name]}- Converted from {metadata['file']}{origin}, sha256 {metadata['sha256']}.\n"
+    known = CARDS[converted.name].format_map(metadata)
+    return f"{known}- Converted from {metadata['file']}{origin}, sha256 {metadata['sha256']}.\n"

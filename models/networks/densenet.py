@@ -1,17 +1,20 @@
-"""DenseNet-BC for CIFAR-10 (Huang et al. 2017, https://arxiv.org/abs/1608.06993) as a Flax Linen module.
+"""DenseNet-BC for CIFAR (Huang et al. 2017, https://arxiv.org/abs/1608.06993) as a Flax Linen module.
 
-Depth 100, growth 12, three dense blocks of 16 bottleneck layers, reduction 0.5: 769,162 parameters. The network takes
-RGB in [0, 1] and standardizes it itself, so that every parametrization feeds every network alike.
+The default is the paper's: depth 100, growth 12, three dense blocks of 16 bottleneck layers, reduction 0.5, 769,162
+parameters. The network takes RGB in [0, 1] and standardizes it itself, by CIFAR-10's moments, so that every
+parametrization feeds every network alike.
 """
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 from jaxtyping import Array, Float
 
 from jifv.models.networks.layers import Conv, Norm, average_pool, convolve, flipped, gain_and_offset, max_pool, moments
@@ -60,6 +63,20 @@ class DenseNet(nn.Module):
                 names.append(f"transition{block}")
         return (*names, "features", "pool", "classifier")
 
+    @property
+    def title(self) -> str:
+        """What the literature calls the network, such as ``DenseNet-BC(100, 12)``: depth and growth."""
+        return f"DenseNet-BC({2 * sum(self.blocks) + len(self.blocks) + 1}, {self.growth})"
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side of an input that leaves a position to every layer."""
+        return 2 ** (len(self.blocks) - 1)
+
+    def kept(self, channels: int) -> int:
+        """Return how many of its channels a transition keeps."""
+        return int(channels * self.reduction)
+
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], *, layer: str = "classifier", train: bool = False
@@ -105,7 +122,7 @@ class DenseNet(nn.Module):
                 return x
             if block < len(self.blocks):
                 x = nn.relu(Norm(name=f"transition{block}.norm")(x, channel_moments))
-                x = Conv(int(x.shape[-1] * self.reduction), name=f"transition{block}.conv")(x)
+                x = Conv(self.kept(x.shape[-1]), name=f"transition{block}.conv")(x)
                 x = _POOLS[self.pool](x)
                 if layer == f"transition{block}":
                     return x
@@ -204,42 +221,116 @@ class _Bottleneck(nn.Module):
         return Conv(self.growth, window=3, name="conv2")(x)
 
 
-def variable_shapes() -> dict[str, tuple[int, ...]]:
-    """Shape of each variable of the default `DenseNet` by its name, such as ``params/dense1.0/conv1/kernel``."""
-    variables = jax.eval_shape(DenseNet().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    return flatten_dict(jax.tree.map(jnp.shape, variables), sep="/")  # pyright: ignore[reportReturnType]
+def variable_shapes(model: DenseNet | None = None) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each variable of a network, the default `DenseNet` if None.
+
+    Names are those of the tree's paths, such as ``params/dense1.0/conv1/kernel``.
+    """
+    model = model or DenseNet()
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def norm(name: str, channels: int) -> None:
+        shapes[f"params/{name}/scale"] = shapes[f"params/{name}/bias"] = (channels,)
+        shapes[f"batch_stats/{name}/mean"] = shapes[f"batch_stats/{name}/var"] = (channels,)
+
+    growth, channels = model.growth, 2 * model.growth
+    shapes["params/stem/kernel"] = (3, 3, 3, channels)
+    for block, depth in enumerate(model.blocks, 1):
+        for index in range(depth):
+            name = f"dense{block}.{index}"
+            norm(f"{name}/norm1", channels)
+            shapes[f"params/{name}/conv1/kernel"] = (1, 1, channels, 4 * growth)
+            norm(f"{name}/norm2", 4 * growth)
+            shapes[f"params/{name}/conv2/kernel"] = (3, 3, 4 * growth, growth)
+            channels += growth
+        if block < len(model.blocks):
+            norm(f"transition{block}.norm", channels)
+            shapes[f"params/transition{block}.conv/kernel"] = (1, 1, channels, model.kept(channels))
+            channels = model.kept(channels)
+    norm("norm", channels)
+    shapes["params/classifier/kernel"] = (channels, model.classes)
+    shapes["params/classifier/bias"] = (model.classes,)
+    return shapes
+
+
+def from_shapes(shapes: Mapping[str, tuple[int, ...]], pool: Literal["max", "average"] = "max") -> DenseNet:
+    """Return the DenseNet-BC whose variables have these shapes, or the closest one.
+
+    Each number is the one that most tensors agree on. A tensor that is missing, left over or misshapen therefore does
+    not change the network, and shows when the shapes are compared with `variable_shapes`.
+
+    Args:
+        shapes: Shape of each variable by its name, as `variable_shapes` has them.
+        pool: Pooling in the transitions, which no shape tells.
+    """
+    depths: dict[int, int] = {}
+    for name in shapes:
+        found = re.match(r"params/dense(\d{1,4})\.(\d{1,4})/", name)
+        # A layer has ten tensors: a number as large as the file's is nothing but a wrong name.
+        if found and max(map(int, found.groups())) <= len(shapes):
+            block, index = map(int, found.groups())
+            depths[block] = max(depths.get(block, 0), index + 1)
+    if not depths:
+        return DenseNet(pool=pool)
+    blocks = tuple(depths.get(block, 1) for block in range(1, max(depths) + 1))
+    growth = _agreed(shapes, [(r"params/dense\d+\.\d+/conv2/kernel", 3)], 12)
+    classes = _agreed(shapes, [("params/classifier/bias", 0), ("params/classifier/kernel", 1)], 10)
+    channels, low, high = 2 * growth, 0.0, np.inf
+    for block, depth in enumerate(blocks[:-1], 1):
+        channels += depth * growth
+        following = rf"dense{block + 1}\.0"
+        places = [(rf"(params|batch_stats)/{following}/norm1/.*", 0), (f"params/{following}/conv1/kernel", 2)]
+        kept = _agreed(shapes, [*places, (rf"params/transition{block}\.conv/kernel", 3)], channels // 2)
+        # What is kept is rounded down: reductions from kept / channels to (kept + 1) / channels fit.
+        low, high = max(low, kept / channels), min(high, (kept + 1) / channels)
+        channels = kept
+    reduction = next((simple for simple in (0.5, 1.0) if low <= simple < high), (low + high) / 2)
+    return DenseNet(pool=pool, blocks=blocks, growth=growth, reduction=reduction, classes=classes)
+
+
+def _agreed(shapes: Mapping[str, tuple[int, ...]], places: list[tuple[str, int]], default: int) -> int:
+    """The most frequent side among tensors with a name (a pattern) and an axis; of equally frequent ones the first."""
+    votes = Counter(
+        shape[axis]
+        for pattern, axis in places
+        for name, shape in shapes.items()
+        if axis < len(shape) and re.fullmatch(pattern, name)
+    )
+    return max(votes.most_common(1)[0][0], 1) if votes else default
 
 
 def from_torch(state: dict) -> dict:
-    """Converts the state of the PyTorch DenseNet-BC that public CIFAR-10 checkpoints come from.
+    """Convert the state of the PyTorch DenseNet-BC that public CIFAR checkpoints come from.
 
     Args:
         state: Name → array with torch's names (``block1.layer.0.bn1.weight``, ``trans1.conv1.weight``, ``fc.bias``) and
-            layouts (OIHW), for depth 100: NumPy arrays or anything that ``np.asarray`` takes.
+            layouts (OIHW), of any depth, growth, reduction and number of classes: NumPy arrays or anything that
+            ``np.asarray`` takes.
 
     Returns:
-        Variables for ``DenseNet.apply``: ``{"params": …, "batch_stats": …}``.
+        Variables for ``DenseNet.apply``: ``{"params": …, "batch_stats": …}``; `from_shapes` gives the network.
 
     Raises:
-        ValueError: If a tensor is missing, left over or of another shape than expected; the message names it.
+        ValueError: If a tensor is missing, left over or misshapen; the message names it.
     """
-    shapes = variable_shapes()
-    torch_names = {_flax_name(name): name for name in state if not name.endswith("num_batches_tracked")}
-    if missing := shapes.keys() - torch_names.keys():
-        raise ValueError(f"state has missing tensors: {', '.join(sorted(missing))}")
-    if unknown := torch_names.keys() - shapes.keys():
-        raise ValueError(f"state has unknown tensors: {', '.join(sorted(torch_names[name] for name in unknown))}")
-    arrays = {}
+    names = {_flax_name(name): name for name in state if not name.endswith("num_batches_tracked")}
+    values = {name: np.asarray(state[theirs]) for name, theirs in names.items()}
+    arrays = {name: value.transpose(_TO_FLAX.get(value.ndim)) for name, value in values.items()}
+    model = from_shapes({name: array.shape for name, array in arrays.items()})
+    shapes = variable_shapes(model)
+    if missing := shapes.keys() - arrays.keys():
+        raise ValueError(f"state has missing tensors: {', '.join(sorted(map(_torch_name, missing)))}")
+    if unknown := arrays.keys() - shapes.keys():
+        raise ValueError(f"state has unknown tensors: {', '.join(sorted(names[name] for name in unknown))}")
     for name, shape in shapes.items():
-        value = np.asarray(state[torch_names[name]])
-        arrays[name] = value.transpose(_TO_FLAX[value.ndim]) if value.ndim in _TO_FLAX else value
         if arrays[name].shape != shape:
-            raise ValueError(f"state has {torch_names[name]} of shape {value.shape}; expected {shape} as {name} (HWIO)")
-    return unflatten_dict(arrays, sep="/")
+            right = tuple(shape[axis] for axis in np.argsort(_TO_FLAX.get(len(shape), (0,))))
+            raise ValueError(f"{names[name]} must have shape {right} in a {model.title}, got {np.shape(values[name])}")
+    return unflatten_dict({name: arrays[name] for name in shapes}, sep="/")
 
 
-_TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0)}
-"""Axes of torch's kernels in Flax's order, by their number: OIHW → HWIO, and those of the classifier."""
+_TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+"""Axes of torch's tensors in Flax's order, by their number: OIHW → HWIO, and those of the classifier."""
 
 _LEAVES = {
     "bn.weight": ("params", "scale"),
@@ -269,3 +360,14 @@ def _flax_name(name: str) -> str:
     else:
         module = "stem" if kind == "conv" else word
     return f"{collection}/{module}/{leaf}"
+
+
+def _torch_name(name: str) -> str:
+    """``batch_stats/dense1.0/norm1/mean`` → ``block1.layer.0.bn1.running_mean``, the inverse of `_flax_name`."""
+    collection, *modules, leaf = name.split("/")
+    module = re.sub(r"^dense(\d+)\.", r"block\1.layer.", re.sub(r"^transition", "trans", ".".join(modules)))
+    module = {"stem": "conv1", "norm": "bn1", "classifier": "fc"}.get(module, module)
+    module = re.sub(r"^(trans\d+)\.(norm|conv)$", r"\1.\g<2>1", module).replace("norm", "bn")
+    kind = re.sub(r"\d", "", module.rpartition(".")[2])
+    leaves = {target: key.partition(".")[2] for key, target in _LEAVES.items() if key.startswith(f"{kind}.")}
+    return f"{module}.{leaves[collection, leaf]}"

@@ -5,7 +5,9 @@ Two public versions, one graph: ``"bvlc"`` is Caffe's ``bvlc_googlenet``, ``"tor
 feeds every network alike. The auxiliary classifiers, which only training needs, are left out.
 """
 
-from functools import partial
+from collections.abc import Mapping
+from functools import cache, partial
+from types import MappingProxyType
 from typing import Literal
 
 import flax.linen as nn
@@ -63,6 +65,11 @@ class GoogLeNet(nn.Module):
         stem = [name for name in _STEM if self.version == "bvlc" or not name.startswith("norm")]
         three, four, five = ([name for name in _WIDTHS if name.startswith(f"inception{stage}")] for stage in "345")
         return (*stem, *three, "pool3", *four, "pool4", *five, "pool", "classifier")
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side of an input that leaves a position to every layer."""
+        return SMALLEST
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, layer: str = "classifier") -> Float[Array, "b *positions n"]:
@@ -186,8 +193,10 @@ def calibrate(model: GoogLeNet, variables: dict, images: Float[Array, "b h w 3"]
     return {**variables, **scales}
 
 
-def variable_shapes(version: Literal["bvlc", "torchvision"] = "bvlc") -> dict[str, tuple[int, ...]]:
-    """Shape of each variable of `GoogLeNet` by its name, such as ``params/inception4c/3x3_reduce/kernel``."""
+@cache
+def variable_shapes(version: Literal["bvlc", "torchvision"] = "bvlc") -> Mapping[str, tuple[int, ...]]:
+    """Return the shape of each variable of `GoogLeNet` by its name, such as ``params/conv1/kernel``."""
     x = jnp.zeros((1, SMALLEST, SMALLEST, 3))
     variables = jax.eval_shape(GoogLeNet(version).init, jax.random.key(0), x)
-    return flatten_dict(jax.tree.map(jnp.shape, variables), sep="/")  # pyright: ignore[reportReturnType]
+    shapes: dict = flatten_dict(jax.tree.map(jnp.shape, variables), sep="/")
+    return MappingProxyType(shapes)

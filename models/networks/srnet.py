@@ -1,8 +1,12 @@
 """SRNet, the super-resolution network for isosurfaces of Weiss et al. 2019 (https://arxiv.org/abs/1906.06520).
 
 A generator in the manner of EnhanceNet: 32×32 in, 128×128 out, any other size likewise. The channels of a frame are
-mask in [-1, 1], screen-space unit normal x, y, z, and depth in [0, 1]; the output has ambient occlusion as a sixth.
+mask, normal and depth; the output has ambient occlusion as well (see `frames`).
 """
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 
 import flax.linen as nn
 import jax
@@ -10,14 +14,11 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
+from jifv.models.networks.frames import INPUT_CHANNELS, OUTPUT_CHANNELS
 from jifv.models.networks.layers import Conv, convolve
 
 SCALE = 4
 """Pixels of the output along a side of one pixel of the input."""
-INPUT_CHANNELS = ("mask", "normal x", "normal y", "normal z", "depth")
-"""What a low-resolution frame holds."""
-OUTPUT_CHANNELS = (*INPUT_CHANNELS, "ambient occlusion")
-"""What a high-resolution frame holds."""
 
 # Where the source names no initialization: PyTorch's default, a uniform distribution of variance 1/(3·fan-in).
 _DEFAULT_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -46,6 +47,11 @@ class SRNet(nn.Module):
     def layer_names(self) -> tuple[str, ...]:
         """The names that ``layer`` may have, in the order of computation."""
         return ("conv1", *(f"block{index}" for index in range(1, self.blocks + 1)), "up1", "up2", "conv", "output")
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side of an input that leaves a position to every layer."""
+        return 1
 
     @nn.compact
     def __call__(
@@ -131,7 +137,9 @@ def fold(x: Float[Array, "b y x c"]) -> Float[Array, "b y//4 x//4 16*c"]:
     return x.transpose(0, 1, 3, 5, 2, 4).reshape(batch, height // SCALE, width // SCALE, channels * SCALE**2)
 
 
-def variable_shapes() -> dict[str, tuple[int, ...]]:
-    """Shape of each variable of the default `SRNet` by its name, such as ``params/block8/conv1/kernel``."""
+@cache
+def variable_shapes() -> Mapping[str, tuple[int, ...]]:
+    """Return the shape of each variable of the default `SRNet` by its name, such as ``params/block8/conv1/kernel``."""
     variables = jax.eval_shape(SRNet().init, jax.random.key(0), jnp.zeros((1, 8, 8, 5)))
-    return flatten_dict(jax.tree.map(jnp.shape, variables), sep="/")  # pyright: ignore[reportReturnType]
+    shapes: dict = flatten_dict(jax.tree.map(jnp.shape, variables), sep="/")
+    return MappingProxyType(shapes)

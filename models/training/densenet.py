@@ -7,7 +7,6 @@ gives the same weights as one that was not interrupted.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jifv.models.files.storage import read_weights, write_weights
+from jifv.models.files.storage import read_weights
 from jifv.models.networks.densenet import CLASSES, DenseNet
-from jifv.models.training import cifar10, loop
+from jifv.models.training import cifar10, loop, record
 
 
 class Stage(NamedTuple):
@@ -202,25 +201,11 @@ def main() -> None:
         seed=args.seed,
         checkpoint=args.checkpoint,
     )
-    write_weights(args.out, variables, {"network": "densenet_bc_100_12", "pool": args.pool})
-    record = evaluation(model, variables, test, without_class=args.without_class) | {
-        "schedule": [list(stage) for stage in args.schedule],
-        "batch_size": args.batch_size,
-        "peak": args.peak,
-        "warmup": args.warmup,
-        "final": args.final,
-        "weight_decay": args.weight_decay,
-        "seed": args.seed,
-        "started_from": args.start.name if args.start else None,
-        "training_images": len(data.labels),
-        "device": f"{len(jax.local_devices())} × {jax.local_devices()[0].device_kind}",
-        "jax": jax.__version__,
-        "seconds": round(time.monotonic() - began),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    args.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
-    args.out.with_suffix(".md").write_text(card(record), encoding="utf-8")
-    print(card(record))
+    done = evaluation(model, variables, test, without_class=args.without_class)
+    done |= {"final": args.final, "weight_decay": args.weight_decay, "training_images": len(data.labels)}
+    done |= record.options_and_machine(args, began)
+    metadata = {"network": "densenet_bc_100_12", "pool": args.pool}
+    record.publish(args.out, variables, metadata, done, record.densenet_card(done))
 
 
 def evaluation(model: DenseNet, variables: dict, test: cifar10.Split, *, without_class: Sequence[int] = ()) -> dict:
@@ -238,47 +223,6 @@ def evaluation(model: DenseNet, variables: dict, test: cifar10.Split, *, without
         "accuracy_by_class": {name: float(correct[test.labels == index].mean()) for index, name in enumerate(CLASSES)},
         "classifier_spectrum": (singular_values / singular_values[0]).tolist(),
     }
-
-
-def card(record: dict) -> str:
-    """The model card (Markdown) of a trained network from the record of its training."""
-    unseen = " or ".join(CLASSES[index] for index in record["without_class"])
-    spectrum = record["classifier_spectrum"]
-    return _CARD.format(
-        **{key: value for key, value in record.items() if key != "schedule"},
-        title=f", without {unseen}" if unseen else "",
-        seen=f" ({record['accuracy_of_seen_classes']:.1%} on the classes it has seen)" if unseen else "",
-        none=f", none of them of {unseen}" if unseen else "",
-        stages=", then ".join(f"{epochs:g} epochs at {size}×{size}" for size, epochs in record["schedule"]),
-        end=record["final"] * record["peak"],
-        minutes=record["seconds"] / 60,
-        last=spectrum[-1],
-        last_but_one=spectrum[-2],
-        start=f"from {record['started_from']}" if record["started_from"] else "from random weights",
-        rows="\n".join(f"| {name} | {value:.1%} |" for name, value in record["accuracy_by_class"].items()),
-    )
-
-
-_CARD = """\
-# DenseNet-BC(100, 12), CIFAR-10{title}
-
-Depth 100, growth 12, reduction 0.5, {pool} pooling in the transitions, 769,162 parameters (Huang et al. 2017;
-Reinbold & Westermann 2020, section 3.1). Input: RGB in [0, 1], 32×32; the network standardizes it itself.
-
-- Accuracy: **{accuracy:.1%}**{seen} of {test_images:,} test images (JPEG, quality 75).
-- Class weights: σ₁₀/σ₁ = {last:.1e}, σ₉/σ₁ = {last_but_one:.2g}. The classifier started at zero, so its weights sum to
-  zero over the classes, and the mean of the scores is a direction that no input can change.
-- Data: CIFAR-10 (Krizhevsky 2009), {training_images:,} training images as JPEG{none}.
-- Recipe: {start}; SGD, Nesterov momentum 0.9, weight decay {weight_decay:g} on kernels, batches of {batch_size};
-  learning rate linearly up to {peak:g} over {warmup:.0%} of the steps and down to {end:g}; flips, padding by 4 and
-  random crops; {stages}.
-- Seed {seed}; {device}, jax {jax}, {minutes:.0f} minutes, {date}.
-- Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.training.densenet`.
-
-| class | accuracy |
-| --- | --- |
-{rows}
-"""
 
 
 if __name__ == "__main__":

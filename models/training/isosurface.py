@@ -4,20 +4,11 @@ The field (d, h, w), indexed [z, y, x], fills the box [-1, 1]³ with its outermo
 in between. Points and directions are arrays (3, …) in the order x, y, z. In screen space x points right, y up and z
 toward the viewer.
 
-A frame has six channels, the same for every renderer and network here:
-
-====  =================  ==============================================================  ==================
-0     mask               +1 where the ray of the pixel meets the surface                 -1 where it does not
-1-3   normal x, y, z     unit, in screen space, on the viewer's side: z > 0              0
-4     depth              0 at the near and 1 at the far end of the box's circumsphere    0
-5     ambient occlusion  share of the sky that is open, cosine-weighted: 1 is unoccluded 1
-====  =================  ==============================================================  ==================
-
-The surface is where the field crosses the isovalue, whichever side is larger: a surface cut open by the box shows its
-inside. A frame of five channels lacks the last one.
+The channels of a frame are those of `jifv.models.networks.frames`; depth runs over the sphere around the box. The
+surface is where the field crosses the isovalue, whichever side is larger: a surface cut open by the box shows its
+inside.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -34,7 +25,6 @@ LOW_SIZE, HIGH_SIZE = 32, 128
 
 _RADIUS = 3**0.5
 _BISECTIONS = 12
-_CANDIDATES = 16
 _LEAST_NORMAL_Z = 1e-3
 _CAMERA_SHAPES = {"orientation": (3, 3), "target": (3,), "zoom": ()}
 
@@ -68,7 +58,7 @@ def random_camera(
         TypeError: `offset` is not a number.
         ValueError: `zoom` is not a positive range, or `offset` negative or not finite.
     """
-    _check_range("zoom", zoom, positive=True)
+    check_range("zoom", zoom, positive=True)
     check_nonnegative("offset", offset)
     keys = jax.random.split(key, 3)
     quaternion = jax.random.normal(keys[0], (4,), dtype)
@@ -137,7 +127,7 @@ def render(
         occlusion_steps: How many samples each of them takes.
 
     Returns:
-        The frame, channels as in the module's table.
+        The frame, channels as in `frames`.
 
     Raises:
         TypeError: The field is not of floating point, a size or a count not an integer, or the radius not a number.
@@ -174,121 +164,6 @@ def render_surface(
     return _render_surface(jnp.asarray(field), isovalue, camera, size=size)
 
 
-def pair(
-    field: Float[ArrayLike, "d h w"], isovalue: Float[ArrayLike, ""], camera: Camera
-) -> tuple[Float[Array, "32 32 5"], Float[Array, "128 128 6"]]:
-    """A low-resolution frame and the high-resolution one that a network is to make of it.
-
-    Both are rendered: the low one has rays of its own through the middle of its larger pixels, and is no average.
-    """
-    return render_surface(field, isovalue, camera, size=LOW_SIZE), render(field, isovalue, camera, size=HIGH_SIZE)
-
-
-def random_views(
-    key: PRNGKeyArray,
-    field: Float[ArrayLike, "d h w"],
-    count: int,
-    *,
-    isovalues: tuple[float, float] | None = None,
-    filled: float = 0.5,
-    tries: int = 1000,
-) -> tuple[Float[Array, " count"], Camera]:
-    """Isovalues with cameras that see the surface in at least a given share of the low-resolution frame.
-
-    Args:
-        key: Draws both. A smaller `count` gives the first ones of a larger.
-        field: The scalar field.
-        count: How many.
-        isovalues: Range of the uniform isovalues; by default from the 30 % to the 95 % quantile of the field.
-        filled: Share of the pixels of the low-resolution frame that show the surface, at least.
-        tries: Batches of 16 candidates at most.
-
-    Returns:
-        The isovalues (count,) and the cameras, with a first axis of `count`.
-
-    Raises:
-        TypeError: `count` or `tries` is not an integer, or `filled` not a number.
-        ValueError: `count` or `tries` is not positive, `filled` not in [0, 1], `isovalues` not a range, or the field
-            not three-dimensional with two voxels or more along each axis.
-        RuntimeError: The candidates of all tries together do not suffice.
-    """
-    check_positive("count", count)
-    check_positive("tries", tries)
-    check_nonnegative("filled", filled)
-    if filled > 1:
-        raise ValueError(f"filled must be a share of the pixels, at most 1, got {filled}")
-    _check_field(field)
-    field = jnp.asarray(field)
-    low, high = map(float, np.quantile(field, (0.3, 0.95)) if isovalues is None else isovalues)
-    _check_range("isovalues", (low, high))
-    kept, total = [], 0
-    for attempt in range(tries):
-        candidates, shares = _candidates(jax.random.fold_in(key, attempt), field, low, high)
-        accepted = np.asarray(shares) >= filled
-        kept.append(jax.tree.map(lambda leaf, accepted=accepted: np.asarray(leaf)[accepted], candidates))
-        total += accepted.sum()
-        if total >= count:
-            return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[:count]), *kept)
-    raise RuntimeError(
-        f"only {total} of {tries * _CANDIDATES} views show the surface in {filled:.0%} of the pixels, and {count} are "
-        f"wanted; the isovalues were drawn from [{low:.3g}, {high:.3g}]"
-    )
-
-
-def dataset(
-    key: PRNGKeyArray,
-    fields: Mapping[str, Float[ArrayLike, "d h w"]],
-    count: int,
-    *,
-    filled: float = 0.5,
-    batch: int = 8,
-    dtype: DTypeLike = np.float16,
-) -> tuple[Float[np.ndarray, "count 32 32 5"], Float[np.ndarray, "count 128 128 6"], list[str]]:
-    """Pairs for training, as many of every field (the first ones get one more if it does not come out even).
-
-    Args:
-        key: Draws isovalues and cameras.
-        fields: name -> scalar field.
-        count: How many pairs.
-        filled: Share of pixels that show the surface, at least, as in `random_views`.
-        batch: Pairs rendered at once; the result does not depend on it.
-        dtype: Of the result.
-
-    Returns:
-        Low-resolution frames, high-resolution frames, and the name of the field of each; fields follow one another.
-
-    Raises:
-        TypeError: `count` or `batch` is not an integer.
-        ValueError: `fields` is empty, `count` or `batch` not positive, or `filled` or a field as in `random_views`.
-        RuntimeError: A field has too few views that are filled, see `random_views`.
-    """
-    if not fields:
-        raise ValueError("fields must name at least one field, got none")
-    check_positive("count", count)
-    check_positive("batch", batch)
-    low = np.empty((count, LOW_SIZE, LOW_SIZE, 5), dtype)
-    high = np.empty((count, HIGH_SIZE, HIGH_SIZE, 6), dtype)
-    names, start = [], 0
-    for index, (name, field) in enumerate(fields.items()):
-        share = count // len(fields) + (index < count % len(fields))
-        if not share:
-            continue
-        field = jnp.asarray(field)
-        # Whole batches, so that each function is compiled once for a field's shape; the surplus is dropped.
-        isovalues, cameras = random_views(
-            jax.random.fold_in(key, index), field, -(-share // batch) * batch, filled=filled
-        )
-        for first in range(0, share, batch):
-            views = jax.tree.map(lambda leaf, first=first: leaf[first : first + batch], (isovalues, cameras))
-            kept = min(batch, share - first)
-            rows = slice(start + first, start + first + kept)
-            low[rows] = _render_surfaces(field, *views, size=LOW_SIZE)[:kept]
-            high[rows] = render_batch(field, *views)[:kept]
-        names += [name] * share
-        start += share
-    return low, high, names
-
-
 # What is compiled. From here on arguments are right.
 
 
@@ -306,11 +181,6 @@ def _render_surface(field, isovalue, camera, *, size):
     return _frame(_trace(field, isovalue, camera, size), camera)
 
 
-@partial(jax.jit, static_argnames="size")
-def _render_surfaces(field, isovalues, cameras, *, size):
-    return jax.vmap(lambda isovalue, camera: _render_surface(field, isovalue, camera, size=size))(isovalues, cameras)
-
-
 @partial(jax.jit, static_argnames=("size", "directions", "steps"))
 def _render(field, isovalue, camera, *, size, radius, directions, steps):
     hit = _trace(field, isovalue, camera, size)
@@ -321,15 +191,6 @@ def _render(field, isovalue, camera, *, size, radius, directions, steps):
 @partial(jax.jit, static_argnames=("size", "directions", "steps"))
 def _render_batch(field, isovalues, cameras, **options):
     return jax.vmap(lambda isovalue, camera: _render(field, isovalue, camera, **options))(isovalues, cameras)
-
-
-@jax.jit
-def _candidates(key, field, low, high):
-    key_isovalues, key_cameras = jax.random.split(key)
-    isovalues = jax.random.uniform(key_isovalues, (_CANDIDATES,), field.dtype, low, high)
-    cameras = jax.vmap(lambda key: random_camera(key, dtype=field.dtype))(jax.random.split(key_cameras, _CANDIDATES))
-    found = jax.lax.map(lambda view: _trace(field, view[0], view[1], LOW_SIZE).found, (isovalues, cameras))
-    return (isovalues, cameras), found.mean((1, 2))
 
 
 def _trace(field, isovalue, camera, size) -> _Hit:
@@ -447,28 +308,30 @@ def _checked_options(size, radius, directions, steps) -> dict:
     return {"size": size, "radius": radius, "directions": directions, "steps": steps}
 
 
-def _check_field(field) -> None:
+def check_field(field) -> None:
+    """Raise unless `field` is a grid (d, h, w) of floats with two voxels or more along each axis."""
     if not jnp.issubdtype(jnp.result_type(field), jnp.floating):
         raise TypeError(f"field must be of floating point, got {jnp.result_type(field)}")
     if np.ndim(field) != 3 or min(np.shape(field)) < 2:
         raise ValueError(f"field must be a grid (d, h, w) of at least 2 voxels an axis, got shape {np.shape(field)}")
 
 
-def _check_range(name: str, values: tuple[float, float], *, positive: bool = False) -> None:
+def check_range(name: str, values: tuple[float, float], *, positive: bool = False) -> None:
+    """Raise unless `values` are (low, high) with low <= high, finite and, if asked for, positive."""
     low, high = values
     if not (low <= high and np.isfinite(high - low) and (low > 0 or not positive)):
         raise ValueError(f"{name} must be a {'positive ' if positive else ''}range (low, high), got {values}")
 
 
 def _check_scene(field, isovalue, camera: Camera) -> None:
-    _check_field(field)
+    check_field(field)
     _check_shape("isovalue", isovalue, ())
     for name, shape in _CAMERA_SHAPES.items():
         _check_shape(f"camera.{name}", getattr(camera, name), shape)
 
 
 def _check_scenes(field, isovalues, cameras: Camera) -> None:
-    _check_field(field)
+    check_field(field)
     batch = np.shape(isovalues)[:1] or ("b",)
     _check_shape("isovalues", isovalues, batch)
     for name, shape in _CAMERA_SHAPES.items():

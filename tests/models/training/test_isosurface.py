@@ -9,10 +9,7 @@ from hypothesis import strategies as st
 from jifv.models.training import fields
 from jifv.models.training.isosurface import (
     Camera,
-    dataset,
-    pair,
     random_camera,
-    random_views,
     render,
     render_batch,
     render_surface,
@@ -318,61 +315,6 @@ def test_random_cameras():
     assert abs(np.mean(np.log(cameras.zoom))) < 0.08
 
 
-VIEWED = grid(lambda x, y, z: np.exp(-((x - 0.3) ** 2) - y**2 - 2 * z**2), 8)
-
-
-def test_views_are_filled_and_decided_by_the_key():
-    isovalues, cameras = random_views(jax.random.key(0), VIEWED, 12, isovalues=(0.2, 0.5))
-    assert isovalues.shape == (12,)
-    assert cameras.orientation.shape == (12, 3, 3)
-    assert isovalues.min() >= 0.2
-    assert isovalues.max() <= 0.5
-    assert np.ptp(isovalues) > 0.05
-    shares = []
-    for index in range(12):
-        camera = jax.tree.map(lambda leaf, index=index: leaf[index], cameras)
-        shares.append((np.asarray(render_surface(VIEWED, isovalues[index], camera))[..., 0] > 0).mean())
-    assert min(shares) >= 0.5
-    fewer, _ = random_views(jax.random.key(0), VIEWED, 5, isovalues=(0.2, 0.5))
-    np.testing.assert_array_equal(fewer, isovalues[:5])
-    other, _ = random_views(jax.random.key(1), VIEWED, 5, isovalues=(0.2, 0.5))
-    assert not np.isin(other, isovalues).any()
-
-
-def test_views_have_isovalues_between_quantiles():
-    isovalues, _ = random_views(jax.random.key(2), VIEWED, 30, filled=0.0)
-    low, high = np.quantile(VIEWED, [0.3, 0.95])
-    assert low <= isovalues.min()
-    assert isovalues.max() <= high
-    assert np.ptp(isovalues) > 0.7 * (high - low)
-
-
-def test_views_that_cannot_be_filled():
-    with pytest.raises(RuntimeError, match=r"only 0 of 32 views show the surface in 50% .* and 3 are wanted.*\[2, 3\]"):
-        random_views(jax.random.key(0), VIEWED, 3, isovalues=(2.0, 3.0), tries=2)
-
-
-def test_dataset():
-    scenes = {"blob": VIEWED, "waves": grid(lambda x, y, z: np.sin(2 * x + y) * np.cos(3 * z), 8)}
-    low, high, names = dataset(jax.random.key(0), scenes, 3, batch=2, dtype=np.float32)
-    assert low.shape == (3, 32, 32, 5)
-    assert high.shape == (3, 128, 128, 6)
-    assert low.dtype == high.dtype == np.float32
-    assert names == ["blob", "blob", "waves"]
-    assert ((low[..., 0] > 0).mean((1, 2)) >= 0.5).all()
-    isovalues, cameras = random_views(jax.random.fold_in(jax.random.key(0), 0), VIEWED, 2)
-    expected_low, expected_high = pair(VIEWED, isovalues[1], jax.tree.map(lambda leaf: leaf[1], cameras))
-    assert np.isclose(low[1], expected_low, atol=1e-4).mean() > 0.995
-    assert np.isclose(high[1], expected_high, atol=1e-4).mean() > 0.995
-    halves = dataset(jax.random.key(0), scenes, 3, batch=2)
-    assert halves[0].dtype == halves[1].dtype == np.float16
-    np.testing.assert_allclose(halves[1], high, atol=1e-3)
-    assert np.abs(high[0] - high[2]).max() > 0.1
-    one = dataset(jax.random.key(0), scenes, 1, batch=2, dtype=np.float32)
-    assert one[2] == ["blob"]
-    np.testing.assert_array_equal(one[0][0], low[0])
-
-
 # Errors.
 
 
@@ -404,18 +346,6 @@ def stacked(count):
         (lambda: random_camera(jax.random.key(0), zoom=(0, 1)), ValueError, "zoom must be a positive range"),
         (lambda: random_camera(jax.random.key(0), zoom=(2, 1)), ValueError, "zoom must be a positive range"),
         (lambda: random_camera(jax.random.key(0), offset=-1), ValueError, "offset must be finite and >= 0"),
-        (lambda: random_views(jax.random.key(0), ROUGH, 0), ValueError, "count must be at least 1"),
-        (lambda: random_views(jax.random.key(0), ROUGH, 1, tries=0), ValueError, "tries must be at least 1"),
-        (lambda: random_views(jax.random.key(0), ROUGH, 1, filled=2), ValueError, "filled must be a share"),
-        (lambda: random_views(jax.random.key(0), ROUGH[0], 1), ValueError, "field must be a grid"),
-        (
-            lambda: random_views(jax.random.key(0), ROUGH, 1, isovalues=(0.6, 0.5)),
-            ValueError,
-            r"isovalues must be a range \(low, high\), got \(0.6, 0.5\)",
-        ),
-        (lambda: dataset(jax.random.key(0), {}, 4), ValueError, "fields must name at least one field"),
-        (lambda: dataset(jax.random.key(0), {"a": ROUGH}, 0), ValueError, "count must be at least 1"),
-        (lambda: dataset(jax.random.key(0), {"a": ROUGH}, 4, batch=0), ValueError, "batch must be at least 1"),
     ],
 )
 def test_errors(call, error, message):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import log_softmax
 
-from jifv.models.networks.densenet import DenseNet
+from jifv.models.networks.densenet import CLASSES, DenseNet
 from jifv.models.training import densenet as train_densenet
 from jifv.models.training.cifar10 import Split
 from jifv.models.training.densenet import (
@@ -353,43 +353,3 @@ def test_command_line(tmp_path, monkeypatch, capsys, variables):
     weights, metadata = train_densenet.read_weights(out)
     assert metadata == {"network": "densenet_bc_100_12", "pool": "average"}
     assert weights["params"]["classifier"]["kernel"].shape == (342, 10)
-
-
-def test_a_card_of_all_classes():
-    record = {
-        "accuracy": 0.93456,
-        "accuracy_of_seen_classes": 0.93456,
-        "accuracy_by_class": {"cat": 0.5},
-        "without_class": [],
-        "test_images": 10_000,
-        "training_images": 50_000,
-        "pool": "max",
-        "classifier_spectrum": [1.0, 0.25, 3e-8],
-        "schedule": [[32, 1.5]],
-        "batch_size": 64,
-        "peak": 0.1,
-        "warmup": 0.15,
-        "final": 0.01,
-        "weight_decay": 5e-4,
-        "seed": 0,
-        "started_from": "first.safetensors",
-        "device": "1 × cpu",
-        "jax": "0",
-        "seconds": 90,
-        "date": "2026-01-01",
-    }
-    card = train_densenet.card(record)
-    assert "without" not in card
-    assert "seen" not in card
-    assert "{" not in card
-    for words in (
-        "# DenseNet-BC(100, 12), CIFAR-10\n",
-        "Accuracy: **93.5%** of 10,000 test images",
-        "σ₁₀/σ₁ = 3.0e-08, σ₉/σ₁ = 0.25",
-        "50,000 training images as JPEG.\n",
-        "from first.safetensors;",
-        "up to 0.1 over 15% of the steps and down to 0.001;",
-        "crops; 1.5 epochs at 32×32.",
-        "2 minutes, 2026-01-01",
-    ):
-        assert words in card

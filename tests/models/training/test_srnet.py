@@ -1,39 +1,32 @@
 import json
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from support.ellipsoids import tiny_pairs
+from support.srnet_record import RECORD
 
 from jifv.models.files.storage import read_weights
 from jifv.models.networks.srnet import SRNet
 from jifv.models.training import loop
 from jifv.models.training import srnet as train_srnet
+from jifv.models.training.record import srnet_card
 from jifv.models.training.srnet import (
-    Pairs,
     Stage,
-    all_fields,
-    augment,
     bilinear,
-    cached,
-    card,
     evaluation,
     loss_of,
     make_step,
     optimizer,
     picture,
     predict,
-    render_pairs,
     schedule,
     scores,
     terms,
     train,
-    turn,
 )
 
 MODEL = SRNet(blocks=1, features=8)
@@ -46,48 +39,6 @@ OPTIONS = {
     "clip": 5.0,
     "seed": 1,
 }
-
-
-def ellipsoid(side, orientation, radii=(0.9, 0.6, 0.4), centre=(0.2, -0.1, 0.0), channels=6):
-    """An orthographic frame of an ellipsoid in float64, in closed form; ``orientation`` acts on the geometry first.
-
-    The image shows [-1, 1]², x to the right and y up. Instead of ambient occlusion the last channel holds a number that
-    sticks to the surface and differs between all of its symmetric points.
-    """
-    grid = (np.arange(side) + 0.5) * 2 / side - 1
-    x, y = np.meshgrid(grid, -grid)
-    matrix = orientation @ np.diag(np.power(radii, -2.0)) @ orientation.T
-    x0, y0, z0 = orientation @ np.asarray(centre)
-    dx, dy = x - x0, y - y0
-    # matrix quadratic form = 1, solved for z.
-    a = matrix[2, 2]
-    b = 2 * (matrix[0, 2] * dx + matrix[1, 2] * dy)
-    c = matrix[0, 0] * dx**2 + 2 * matrix[0, 1] * dx * dy + matrix[1, 1] * dy**2 - 1
-    inside = b**2 - 4 * a * c > 0
-    dz = (-b + np.sqrt(np.where(inside, b**2 - 4 * a * c, 0))) / (2 * a)
-    points = np.stack([dx, dy, dz], -1)
-    normals = points @ matrix
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
-    body = points @ orientation
-    frame = np.stack(
-        [
-            np.where(inside, 1, -1),
-            *np.where(inside, np.moveaxis(normals, -1, 0), 0),
-            np.where(inside, 0.5 - (dz + z0) / 4, 0),
-            np.where(inside, 0.5 + body @ [0.2, 0.1, 0.05], 1),
-        ],
-        -1,
-    )
-    return np.float32(frame[..., :channels])
-
-
-def tiny_pairs(count=12, side=8, seed=0):
-    """Ellipsoids from all sides, 8×8 → 32×32."""
-    rng = np.random.default_rng(seed)
-    rotations = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(count)]
-    low = np.stack([ellipsoid(side, rotation, channels=5) for rotation in rotations])
-    high = np.stack([ellipsoid(4 * side, rotation) for rotation in rotations])
-    return Pairs(low.astype(np.float16), high.astype(np.float16), np.array([f"field{i % 2}" for i in range(count)]))
 
 
 @pytest.fixture(scope="module")
@@ -310,117 +261,6 @@ def test_optimizer_against_adam_in_numpy(x64, warmup, halve_every):
     assert min(lengths) < clip < max(lengths)
 
 
-# Augmentation.
-
-# What `turn` does to the geometry: mirror x, mirror y, then right ↔ down.
-_SYMMETRIES = (np.diag([-1, 1, 1]), np.diag([1, -1, 1]), np.array([[0, -1, 0], [-1, 0, 0], [0, 0, 1]]))
-
-
-@settings(max_examples=16)
-@given(
-    which=st.tuples(st.booleans(), st.booleans(), st.booleans()),
-    seed=st.integers(0, 99),
-    channels=st.sampled_from([5, 6]),
-)
-def test_turning_the_frame_turns_the_geometry(which, seed, channels):
-    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
-    symmetry = np.eye(3)
-    for applied, matrix in zip(which, _SYMMETRIES, strict=True):
-        symmetry = matrix @ symmetry if applied else symmetry
-    frame = ellipsoid(16, rotation, channels=channels)
-    assert 0.05 < (frame[..., 0] > 0).mean() < 0.9
-    expected = ellipsoid(16, symmetry @ rotation, channels=channels)
-    np.testing.assert_allclose(turn(jnp.asarray(frame), jnp.array(which)), expected, rtol=0, atol=1e-5)
-
-
-def test_the_eight_turns_differ():
-    frame = jnp.asarray(ellipsoid(8, np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]))
-    turned = [np.asarray(turn(frame, jnp.array([a, b, c], bool))) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-    assert len({frame.tobytes() for frame in turned}) == 8
-
-
-@pytest.mark.parametrize("crop", [4, 8])
-def test_augmentation_treats_both_frames_alike(crop):
-    """Each result is some crop and one of the eight turns of the pair, the same in both, and all of them occur."""
-    pair = tiny_pairs(1, seed=3)
-    count = 200
-    low, high = (jnp.asarray(np.repeat(frames, count, 0)) for frames in pair[:2])
-    out_low, out_high = jax.jit(augment, static_argnums=3)(jax.random.key(0), low, high, crop)
-    assert out_low.shape == (count, crop, crop, 5)
-    assert out_high.shape == (count, 4 * crop, 4 * crop, 6)
-    assert out_low.dtype == out_high.dtype == np.float32
-    known = {}
-    for row in range(9 - crop):
-        for column in range(9 - crop):
-            for which in np.ndindex(2, 2, 2):
-                cut = pair.low[0, row : row + crop, column : column + crop].astype(np.float32)
-                fine = pair.high[0, 4 * row :, 4 * column :][: 4 * crop, : 4 * crop].astype(np.float32)
-                cut, fine = (np.asarray(turn(jnp.asarray(frame), jnp.array(which, bool))) for frame in (cut, fine))
-                known[fine.tobytes()] = cut
-    seen = set()
-    for cut, fine in zip(np.asarray(out_low), np.asarray(out_high), strict=True):
-        np.testing.assert_array_equal(cut, known[fine.tobytes()])
-        seen.add(fine.tobytes())
-    assert len(seen) > 0.5 * len(known)
-    again = jax.jit(augment, static_argnums=3)(jax.random.key(0), low, high, crop)
-    np.testing.assert_array_equal(again[1], out_high)
-    other = jax.jit(augment, static_argnums=3)(jax.random.key(1), low, high, crop)
-    assert not np.array_equal(other[1], out_high)
-
-
-# Data.
-
-
-def test_fields(monkeypatch):
-    analytic = all_fields(jax.random.key(0))
-    for name, field in analytic.items():
-        assert field.shape == (64, 64, 64), name
-        assert -1e-6 < field.min() < field.max() < 1 + 1e-6, name
-    assert len({field.tobytes() for field in analytic.values()}) == len(analytic)
-    volume = np.zeros((2, 2, 2), np.float32)
-    monkeypatch.setattr(train_srnet.fields, "read_volumes", lambda path, longest: {"c60": volume, path: longest})
-    everything = all_fields(jax.random.key(0), Path("file.npz"))
-    assert everything.keys() - analytic.keys() == {"c60", Path("file.npz")}
-    assert everything[Path("file.npz")] == 128
-    assert set(train_srnet.HELD_OUT) < set(everything)
-
-
-def test_held_out_fields_are_not_trained_on(monkeypatch):
-    calls = []
-
-    def pretend(key, fields, count):
-        calls.append((tuple(jax.random.key_data(key).tolist()), sorted(fields), count))
-        return np.zeros((count, 32, 32, 5)), np.zeros((count, 128, 128, 6)), ["x"] * count
-
-    monkeypatch.setattr(train_srnet.isosurface, "dataset", pretend)
-    sources = {name: np.zeros((2, 2, 2)) for name in "abc"}
-    parts = render_pairs(jax.random.key(0), sources, ("b", "z"), 5, 3)
-    assert [call[1:] for call in calls] == [(["a", "c"], 5), (["a", "c"], 3), (["b"], 3)]
-    assert len({call[0] for call in calls}) == 3
-    assert {name: len(pairs.low) for name, pairs in parts.items()} == {"training": 5, "cameras": 3, "fields": 3}
-    for held_out in (("z",), ("a", "b", "c")):
-        with pytest.raises(ValueError, match=r"held_out must name some of the fields a, b, c, not all; got \('"):
-            render_pairs(jax.random.key(0), sources, held_out, 5, 3)
-
-
-def test_pairs_are_rendered_once(tmp_path):
-    path, calls = tmp_path / "folder" / "pairs.npz", []
-
-    def make():
-        calls.append(1)
-        return {"training": tiny_pairs(3), "fields": tiny_pairs(2, seed=1)}
-
-    first, again = cached(path, "options", make), cached(path, "options", make)
-    assert len(calls) == 1
-    assert first.keys() == again.keys() == {"training", "fields"}
-    for part in first:
-        for one, other in zip(first[part], again[part], strict=True):
-            assert one.dtype == other.dtype
-            np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match="were made with other options: options, not other"):
-        cached(path, "other", make)
-
-
 # Evaluation.
 
 
@@ -493,61 +333,6 @@ def test_picture(variables, tmp_path):
 # The command line and the card.
 
 
-def numbers(start):
-    keys = ("mask", "normal", "angle", "interior_angle", "depth", "occlusion")
-    return {
-        "ours": {key: start + index / 8 for index, key in enumerate(keys)},
-        "bilinear": {key: start + 1 + index / 8 for index, key in enumerate(keys)},
-    }
-
-
-RECORD = {
-    "median_occlusion": 0.8125,
-    "cameras": {"all": numbers(10.0), "seen": numbers(20.0)},
-    "fields": {"all": numbers(30.0), "unseen": numbers(40.0)},
-    "trained_on": ["gyroid", "seen"],
-    "training_pairs": 1234,
-    "test_pairs": 56,
-    "schedule": [[16, 3000], [32, 7]],
-    "batch_size": 16,
-    "peak": 1e-3,
-    "warmup": 0.05,
-    "halve_every": None,
-    "clip": 5.0,
-    "seed": 3,
-    "started_from": None,
-    "device": "1 × cpu",
-    "jax": "0",
-    "seconds": 90,
-    "date": "2026-01-01",
-}
-
-
-def test_the_card_tells_the_record():
-    text = card(RECORD)
-    assert "{" not in text
-    for words in (
-        "1,234 pairs of frames",
-        "gyroid, seen",
-        "learning rate 0.001, linearly up over 5% of the steps, down to 0 along a cosine",
-        "norm 5;",
-        "3,000 steps on 16×16 pixels, then 7 steps on 32×32 pixels",
-        "from random weights;",
-        "Seed 3; 1 × cpu, jax 0, 2 minutes, 2026-01-01.",
-        "training data (0.812)",
-        "56 pairs of fields",
-        "| **all held-out cameras** | 10.000 / 11.000 | 10.125 / 11.125 | 10.2° / 11.2° | 10.4° / 11.4° | ",
-        " | 10.4° / 11.4° | 10.5000 / 11.5000 | 10.6250 / 11.6250 |\n",
-        "| seen | 20.000 / 21.000 |",
-        "| **all held-out fields** | 30.000 / 31.000 |",
-        "| unseen | 40.000 / 41.000 |",
-    ):
-        assert words in text, words
-    other = card(RECORD | {"halve_every": 100, "warmup": 0.0, "started_from": "first.safetensors"})
-    assert "learning rate 0.001, halved every 100 epochs," in other
-    assert "from first.safetensors;" in other
-
-
 def test_command_line(variables, tmp_path, monkeypatch, capsys):
     """What is written, and that rendering, training and evaluation get the same data."""
     data = {"training": tiny_pairs(4), "cameras": tiny_pairs(2, seed=1), "fields": tiny_pairs(3, seed=2)}
@@ -593,7 +378,7 @@ def test_command_line(variables, tmp_path, monkeypatch, capsys):
     assert {key: record[key] for key in measured} == measured
     assert (record["training_pairs"], record["test_pairs"], record["trained_on"]) == (4, 3, ["field0", "field1"])
     text = out.with_suffix(".md").read_text(encoding="utf-8")
-    assert text == card(record)
+    assert text == srnet_card(record)
     assert text.strip() in capsys.readouterr().out
     weights, metadata = read_weights(out)
     assert metadata == {"network": "srnet"}
