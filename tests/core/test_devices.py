@@ -14,7 +14,7 @@ from support.toy import UNEVEN, network, scores
 import jifv
 from jifv._core import devices
 from jifv._core.devices import divisible, gather, in_turn, mesh_of, over_samples, scatter, together
-from jifv.experiments.experiment import run
+from jifv.experiments.run import run
 
 YNNPACK = "__ynn_fusion"
 """In the text of a program that multiplies by it."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from support.toy import FEATURES, TOY, network, scores
 
-from jifv.experiments.experiment import OBJECTIVES, Results, identity, run
+from jifv.experiments.results import OBJECTIVES, Results
+from jifv.experiments.run import identity, run
 from jifv.experiments.store import Store
 from jifv.experiments.studies import smaller
 from jifv.visualization import Settings

@@ -10,7 +10,8 @@ from harness import networks
 from harness.tensor_cores import BITS, emulated
 
 import jifv
-from jifv.experiments.experiment import Experiment, network_of, run
+from jifv.experiments.experiment import Experiment
+from jifv.experiments.run import network_of, run
 from jifv.models import load
 from jifv.visualization import Settings
 

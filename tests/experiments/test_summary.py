@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from support.toy import FEATURES, TOY, network, scores
 
-from jifv.experiments.experiment import OBJECTIVES, run
+from jifv.experiments.report import files, tables
 from jifv.experiments.report import summary as report
+from jifv.experiments.results import OBJECTIVES
+from jifv.experiments.run import run
 from jifv.experiments.studies import Study, grid, smaller
 
 SHORT = {"adam_steps": 5, "lbfgs_steps": 2}
@@ -20,7 +22,7 @@ def study(cells, figure="scatter"):
 
 def write(results, folder, figure="scatter"):
     cells = [result.experiment for result in results]
-    return report.write(study(cells, figure), results, folder, name="toy", preset="quick", weights={"toy": "0"})
+    return files.write(study(cells, figure), results, folder, name="toy", preset="quick", weights={"toy": "0"})
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +111,11 @@ def test_samples_to_know_of_are_counted_and_listed(results):
     changed = results._replace(
         finite=~flags, on_floor=flags, off_v=np.where(flags, 0.95, 0.1), silent=silent, objectives=results.objectives
     )
-    cell = report._plain(report.cell_summary(changed))
+    cell = report.plain(report.cell_summary(changed))
     assert cell["counts"] == {"not_finite": 1, "on_floor": 1, "lost": 1, "dead": 1, "with_silent_features": 1}
     assert cell["listed"]["lost"] == [3]
     assert cell["listed"]["dead"] == [6]
-    remarks = report.remarks({"cells": [cell]})
+    remarks = tables.remarks({"cells": [cell]})
     assert len(remarks) == 5
     assert all(remark.startswith("1 of 8 samples: ") for remark in remarks)
 
@@ -142,7 +144,7 @@ def test_several_experiments_are_a_line_each(results, tmp_path):
     several = [results._replace(experiment=cell) for cell in cells]
     summary = write(several, tmp_path, "beta")
     assert [cell["experiment"] for cell in summary["cells"]] == [cell.name for cell in cells]
-    table, seconds = report.tables(summary)
+    table, seconds = tables.tables(summary)
     assert len(table.rows) == len(seconds.rows) == 4
     assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 4 * TOY.samples
     assert "| toy-n3-k0 |" in (tmp_path / "tables.md").read_text()

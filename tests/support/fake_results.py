@@ -6,7 +6,8 @@ import numpy as np
 
 from jifv.critical import CriticalSpace
 from jifv.evaluate import Choice
-from jifv.experiments.experiment import OBJECTIVES, Experiment, Results
+from jifv.experiments.experiment import Experiment
+from jifv.experiments.results import OBJECTIVES, Results
 from jifv.experiments.studies import STUDIES, Preset
 
 WIDTHS = {"classifier": 10, "dense3": 342, "inception4c": 512, "block8": 64}

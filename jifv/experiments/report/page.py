@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
-from jifv.experiments.experiment import LOST, Results
-from jifv.experiments.report.figures import picture
+from jifv.experiments.report.figures_images import picture
+from jifv.experiments.results import LOST, Results
 from jifv.objectives import sparseness
 
 ENTRIES = 8

@@ -1,112 +1,31 @@
-"""What a study leaves behind: `summary.json`, `samples.csv`, tables, figures and `report.html`."""
+"""The numbers of a study that matter."""
 
-import csv
-import io
-import json
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jifv.experiments.experiment import LOST, OBJECTIVES, Results
-from jifv.experiments.report import figures, page
-from jifv.experiments.report.page import Table
+from jifv.experiments.results import LOST, OBJECTIVES, Results
 from jifv.experiments.studies import Preset, Study
 from jifv.objectives import sparseness
 
 GOOD = 10.0
 """Degrees below which a prediction counts as good, to say what the outlier filter loses."""
+
 STABLE = (0.8, 0.9, 0.95)
 """SSIM after re-optimization for the prediction below which the outlier filter drops a sample (the paper's threshold
 is not known)."""
 
 _PACKAGES = ("jifv", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "dm-pix")
-_STAGES = {
-    "visualize": "FV",
-    "jacobian": "Jacobian",
-    "invert": "Opt. 3",
-    "critical": "Algorithm 1",
-    "reoptimize": "re-optimization",
-}
-_ANGLES = {
-    "prediction": "prediction in Rⁿ",
-    "prediction_on_v": "prediction in V, on V",
-    "response": "response in Rⁿ",
-    "response_on_v": "response, on V",
-    "random": "random in Rⁿ",
-    "random_on_v": "random, on V",
-}
-_CAPTIONS = {
-    "figure": "What the study shows",
-    "angles": "Angles to the target by condition",
-    "gallery": "Realizations beside target, prediction and response",
-}
-_REMARKS = {
-    "not_finite": "NaN or infinity on the way, so no angle",
-    "on_floor": "ended on the floor of the cosine, where inversion does not hold",
-    "lost": "the target is nearly all off V, which nothing can recover; counted all the same",
-    "dead": "the target is nearly all on features that the realization leaves silent; counted all the same",
-    "with_silent_features": "silent features, of which the gradient says nothing",
-}
-
-
-def write(
-    study: Study,
-    cells: Sequence[Results],
-    folder: str | Path,
-    *,
-    name: str,
-    preset: Preset,
-    weights: dict[str, str],
-) -> dict:
-    """Writes all files of a study, each replaced only once it is complete.
-
-    Args:
-        study: What was run.
-        cells: What `jifv.experiments.experiment.run` returned for each of its experiments.
-        folder: Where to; made if it does not exist.
-        name: The study's name on the command line.
-        preset: Which size of it was run, before options changed that.
-        weights: Digest of the weights of each network.
-
-    Returns:
-        The summary, as in `summary.json`.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    report = summary(study, cells, name=name, preset=preset, weights=weights)
-    _replace(folder / "summary.json", json.dumps(report, indent=2) + "\n")
-    _replace(folder / "samples.csv", _csv(row for results in cells for row in samples(results)))
-    shown = tables(report)
-    _replace(folder / "tables.md", "\n".join(markdown(table) for table in shown))
-    if study.figure == "timings":
-        _replace(folder / "table1.csv", _csv(timings(report)))
-    pictures = {}
-    for stem, figure in figures.for_study(study.figure, cells).items():
-        for ending in ("png", "pdf"):
-            _replace_by(folder / f"{stem}.{ending}", partial(figures.save, figure))
-        vector = folder / f"partial-{stem}.svg"
-        figures.save(figure, vector)
-        pictures[_caption(stem)] = vector.read_text(encoding="utf-8")
-        vector.unlink()
-    heading = f"{name}: {study.title} (section {study.section})"
-    _replace_by(
-        folder / "report.html",
-        lambda path: page.write(path, title=heading, cells=cells, tables=shown, figures=pictures),
-    )
-    return report
 
 
 def summary(study: Study, cells: Sequence[Results], *, name: str, preset: Preset, weights: dict[str, str]) -> dict:
     """The numbers that matter, ready for JSON: no NaN, which JSON does not have, but null."""
-    return _plain(
+    return plain(
         {
             "study": name,
             "title": study.title,
@@ -217,131 +136,6 @@ def samples(results: Results) -> list[dict]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def tables(report: dict) -> list[Table]:
-    """The summary as tables: of one experiment in full, of several a line each."""
-    cells = report["cells"]
-    shown = _one(cells[0]) if len(cells) == 1 else [_several(cells)]
-    rows = timings(report)
-    return [*shown, Table("seconds a sample", tuple(rows[0]), [tuple(map(_text, row.values())) for row in rows])]
-
-
-def timings(report: dict) -> list[dict]:
-    """The paper's Table 1: seconds a sample of each stage, one row an experiment."""
-    return [
-        {"experiment": cell["experiment"], "n": cell["features"], "m": cell["parameters"]}
-        | {label: cell["seconds_a_sample"].get(stage) for stage, label in _STAGES.items()}
-        | {"device": f"{' or '.join(map(str, cell['devices']))} × {report['device']}"}
-        for cell in report["cells"]
-    ]
-
-
-def markdown(table: Table) -> str:
-    """A table as Markdown."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-    return f"{table.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def remarks(report: dict) -> list[str]:
-    """What a reader of the tables must know: samples that count but could not have been recovered."""
-    several = len(report["cells"]) > 1
-    return [
-        (f"{cell['experiment']}: " if several else "") + f"{count} of {cell['samples']} samples: {_REMARKS[name]}"
-        for cell in report["cells"]
-        for name, count in cell["counts"].items()
-        if count
-    ]
-
-
-def _caption(stem: str) -> str:
-    """A figure's caption from the name of its file, which an experiment's name may follow."""
-    for start, caption in _CAPTIONS.items():
-        if stem.startswith(start):
-            return f"{caption} {stem.removeprefix(start).removeprefix('-')}".strip()
-    return stem
-
-
-def _one(cell: dict) -> list[Table]:
-    dimension, features = cell["chosen_dimension"], cell["features"]
-    reduced = dimension < features
-    angles = [
-        (
-            label.replace("Rⁿ", f"R^{features}").replace("V", f"V (dimension {dimension})", 1),
-            _text(cell["angles"][name]["median"]),
-            _text(cell["angles"][name]["p90"]),
-        )
-        for name, label in _ANGLES.items()
-        if reduced or not name.endswith("_on_v")
-    ]
-    spaces = [
-        (
-            str(space["dimension"]),
-            f"{space['threshold_low']:.2g}",
-            f"{space['threshold_high']:.2g}",
-            _text(space["median_angle"]),
-            _text(space["median_angle_of_chance"]),
-            "chosen" if space["dimension"] == dimension else "",
-        )
-        for space in cell["critical_spaces"]
-    ]
-    shares = cell["beta"][:5]
-    columns = ("SSIM at least", "kept", "median angle", f"dropped below {GOOD:g}°", f"kept from {GOOD:g}°")
-    kept = [
-        tuple(
-            map(
-                _text, (row["ssim_at_least"], row["kept"], row["angle"]["median"], row["good_dropped"], row["bad_kept"])
-            )
-        )
-        for row in cell["outlier_filter"]
-    ]
-    columns_of_spaces = ("dimension", "threshold ε from", "to", "median angle on V", "of chance", "")
-    return [
-        Table("angle to the target, degrees", ("", "median", "90th percentile"), angles),
-        *([Table("critical spaces", columns_of_spaces, spaces)] if spaces else []),
-        Table(
-            "share of the target in the last singular vectors of BJ",
-            tuple(f"β{index}" for index in range(len(shares))),
-            [tuple(f"{share:.3f}" for share in shares)],
-        ),
-        Table(
-            "SSIM after re-optimization for the",
-            OBJECTIVES,
-            [tuple(_text(cell["ssim"][name]["median"], 3) for name in OBJECTIVES)],
-        ),
-        Table("outlier filter, by the SSIM after re-optimization for the prediction", columns, kept),
-    ]
-
-
-def _several(cells: Sequence[dict]) -> Table:
-    columns = (
-        "experiment",
-        "n",
-        "k",
-        "prediction",
-        "90 %",
-        "response",
-        "random",
-        "β0",
-        "‖JᵀBv*‖/σ₁",
-        "SSIM prediction",
-    )
-    rows = [
-        (
-            cell["experiment"],
-            str(cell["features"]),
-            f"{cell['power']:g}",
-            _text(cell["angles"]["prediction_on_v"]["median"]),
-            _text(cell["angles"]["prediction_on_v"]["p90"]),
-            _text(cell["angles"]["response_on_v"]["median"]),
-            _text(cell["angles"]["random_on_v"]["median"]),
-            _text(cell["beta"][0], 3),
-            _text(cell["stationarity"]["median"], 4),
-            _text(cell["ssim"]["prediction"]["median"], 3),
-        )
-        for cell in cells
-    ]
-    return Table("median angle to the target, degrees", columns, rows)
-
-
 def _flags(results: Results) -> dict[str, np.ndarray]:
     """The samples that a reader must know of."""
     return {
@@ -364,40 +158,12 @@ def _median_and_p90(values: np.ndarray) -> dict:
     }
 
 
-def _text(value: Any, digits: int = 2) -> str:
-    if value is None:
-        return "–"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.{digits}f}" if abs(value) >= 10**-digits or value == 0 else f"{value:.1e}"
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Python's own types, with None for NaN and infinity."""
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _csv(rows: Iterable[dict]) -> str:
-    rows = list(rows)
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    _replace_by(path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""))
-
-
-def _replace_by(path: Path, write_to: Callable[[Path], object]) -> None:
-    """Writes beside the file and then renames, so that a run that is killed leaves the old file or the new one."""
-    beside = path.with_name(f"partial-{path.name}")
-    write_to(beside)
-    os.replace(beside, path)

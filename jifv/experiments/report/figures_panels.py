@@ -1,0 +1,73 @@
+"""The cells of a study divided into panels, and each panel into groups, by what differs between them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jifv.experiments.results import Results
+
+_WORDS = {
+    "max_mean": "max-mean",
+    "fourier": "Fourier",
+    "fourier_decorrelated": "Fourier,\ndecorrelated",
+    "geometry": "mask = 1",
+    "geometry_with_mask": "mask free",
+}
+
+
+class Panel(NamedTuple):
+    """Cells of one network and power, by what else differs between them."""
+
+    network: str
+    power: str
+    groups: dict[str, list[Results]]
+    by_features: bool
+
+
+def listed(cells: Sequence[Results]) -> list[Results]:
+    if isinstance(cells, Results) or not len(cells):
+        raise ValueError("cells must be a sequence of at least one Results")
+    return list(cells)
+
+
+def panels_of(cells: list[Results], *, split_by_power: bool = True) -> list[Panel]:
+    """Panels in the order of the cells; in each, groups in that order, and cells by the number of features."""
+    together: dict[Any, list[Results]] = {}
+    for cell in cells:
+        experiment = cell.experiment
+        power = experiment.settings.power if split_by_power else None
+        together.setdefault((experiment.network, experiment.layer, power), []).append(cell)
+
+    def differ(value) -> bool:
+        return any(len({value(cell) for cell in some}) > 1 for some in together.values())
+
+    options = [option for option in _OPTIONS if differ(option)]
+    by_features = differ(features_of)
+    panels = []
+    for (network, layer, power), some in together.items():
+        labels = ["\n".join(option(cell) for option in options) for cell in some]
+        if len({(label, features_of(cell)) for label, cell in zip(labels, some, strict=True)}) < len(some):
+            labels = [cell.experiment.name for cell in some]
+        groups: dict[str, list[Results]] = {}
+        for label, cell in zip(labels, some, strict=True):
+            groups.setdefault(label, []).append(cell)
+        where = f"{network}, {layer}" + ("" if by_features else f", n = {features_of(some[0])}")
+        ordered = {label: sorted(group, key=features_of) for label, group in groups.items()}
+        panels.append(Panel(where, "" if power is None else f"k = {power:g}", ordered, by_features))
+    return panels
+
+
+def features_of(cell: Results) -> int:
+    return cell.objectives.shape[1]
+
+
+def _word(name: str) -> str:
+    return _WORDS.get(name, name)
+
+
+_OPTIONS = (
+    lambda cell: _word(cell.experiment.aggregation),
+    lambda cell: _word(cell.experiment.parametrization),
+    lambda cell: f"k = {cell.experiment.settings.power:g}",
+    lambda cell: f"smoothing {cell.experiment.smoothing:g}" if cell.experiment.smoothing else "not smoothed",
+)
+"""What groups the cells of a panel, where it differs, each as a label."""
