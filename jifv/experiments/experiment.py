@@ -1,43 +1,52 @@
 """One experiment: visualize known objectives, invert the realizations, and see how close the predictions are.
 
-An `Experiment` is data. `run` takes it through the whole path, the same for every experiment, and returns `Results`;
-`jifv.experiments.studies` has the paper's experiments, and `jifv.experiments.report` turns results into files. The
-random numbers depend on the seed and on the number of samples, never on how these are divided into batches.
+An `Experiment` is data. `jifv.experiments.run` takes it through the whole path and returns
+`jifv.experiments.results.Results`, `jifv.experiments.studies` has the experiments of the paper, and
+`jifv.experiments.report` turns results into files. Random numbers depend on the seed and on the number of samples,
+never on the batch size.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from jifv._core.check import check_count, check_nonnegative, check_positive
-from jifv.experiments.registry import AGGREGATIONS, PARAMETRIZATIONS
-from jifv.inversion import check_silence
-from jifv.visualization import Settings
+from jifv.experiments._seam import Settings, Significance
+from jifv.experiments.options import BY_NAME, OPTIONS
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment, or one cell of an experiment over several conditions.
+    """One experiment, or one cell of a study with several conditions.
+
+    The labels, bounds and help texts of all options are in `jifv.experiments.options`.
 
     Attributes:
         name: Its name, also that of its store.
-        network: The network, by the name that `jifv.models.load` knows.
+        network: The network, by a name that `jifv.models.load` knows.
         layer: The tapped layer.
         samples: Number of objectives.
-        canonical: How many of them are canonical vectors, though never more than there are features; the others are
+        canonical: How many of them are canonical vectors, though never more than there are features. The others are
             sampled with uniform Hoyer sparseness.
         features: Use the first so many channels of the layer; all of them if None.
-        aggregation: Name of the aggregation, one of `AGGREGATIONS`.
-        parametrization: Name of the parametrization, one of `PARAMETRIZATIONS`.
-        std: Standard deviation of the initial parameters. Features that the start leaves silent stay so: their
+        aggregation: Name in `jifv.experiments.registry.AGGREGATIONS`.
+        parametrization: Name in `jifv.experiments.registry.PARAMETRIZATIONS`.
+        std: Standard deviation of the initial parameters. Features that are dead at the start stay dead, because their
             gradient is zero.
-        input_size: Side of the network's input, None for its own.
-        smoothing: Rounds off the network's kinks, see `jifv.models.load`, and those of the aggregation with them.
-        silence: Features whose row in the Jacobian is as short as this count as silent, see `invert`.
-        settings: Options of the visualization.
-        reoptimize_steps: Steps of Adam for each of `OBJECTIVES` in re-optimization.
-        jacobians: Algorithm 1 uses the Jacobians of the first so many samples; 0 leaves it out, V = Rⁿ.
-        batch_size: Samples optimized at a time, and stored at a time. It bounds the memory, and decides the rounding.
-        chunk: Backward passes that run at once in a Jacobian, see `linearize`.
+        input_size: Side of the network's input in pixels; the network's own if None.
+        smoothing: Width over which the kinks of the network and of the aggregation are rounded, see `jifv.models.load`.
+        dead_tolerance: Features whose row in the Jacobian is at most this long, relative to the longest, count as dead;
+            see `jifv.invert`.
+        significance: The objective function, which visualization maximizes and inversion inverts.
+        settings: Options of the optimizer.
+        reoptimize_steps: Steps of Adam for each of `jifv.experiments.results.OBJECTIVES` in re-optimization.
+        critical_samples: Algorithm 1 uses the Jacobians of the first so many samples. 0 leaves it out, so that V = Rⁿ.
+        batch_size: Samples optimized and stored at a time. It bounds the memory, and results depend on it by rounding.
+        row_batch_size: Backward passes of one Jacobian that run at a time, see `jifv.linearize`.
         seed: Decides everything that is random.
+
+    Raises:
+        TypeError: An option is of another type than declared.
+        ValueError: An option is out of its bounds, or there are more canonical objectives than samples.
     """
 
     name: str
@@ -48,32 +57,53 @@ class Experiment:
     features: int | None = None
     aggregation: str = "max_mean"
     parametrization: str = "pixels"
-    std: float = 0.01
+    std: float | int = 0.01
     input_size: int | None = None
-    smoothing: float = 0.0
-    silence: float = 0.0
+    smoothing: float | int = 0.0
+    dead_tolerance: float | int = 0.0
+    significance: Significance = field(default_factory=Significance)
     settings: Settings = field(default_factory=Settings)
     reoptimize_steps: int = 500
-    jacobians: int = 0
+    critical_samples: int = 0
     batch_size: int = 16
-    chunk: int | None = None
+    row_batch_size: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check what the parts do not check themselves, or only after hours."""
-        for name in ("samples", "reoptimize_steps", "batch_size"):
-            check_positive(name, getattr(self, name))
-        for name in ("features", "chunk", "input_size"):
-            if getattr(self, name) is not None:
-                check_positive(name, getattr(self, name))
-        check_count("jacobians", self.jacobians)
-        for name in ("smoothing", "std"):
-            check_nonnegative(name, getattr(self, name))
-        check_silence(self.silence)
-        if self.samples < 2:
-            raise ValueError(f"samples must be at least 2, to compare them with one another, got {self.samples}")
-        if not 0 <= self.canonical <= self.samples:
-            raise ValueError(f"canonical must be between 0 and samples, {self.samples}, got {self.canonical}")
-        for name, known in (("aggregation", AGGREGATIONS), ("parametrization", PARAMETRIZATIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
+        """Check every option, now and not after hours."""
+        for name, value in options_of(self).items():
+            BY_NAME[name].check(value)
+        if self.canonical > self.samples:
+            raise ValueError(f"canonical must be at most samples, {self.samples}, got {self.canonical}")
+
+
+def options_of(experiment: Experiment) -> dict[str, Any]:
+    """List the value of every option by name, in the order of `OPTIONS`."""
+    owners = {"experiment": experiment, "settings": experiment.settings, "significance": experiment.significance}
+    return {option.name: getattr(owners[option.owner], option.name) for option in OPTIONS}
+
+
+def with_options(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """Change options by name, whichever object has them.
+
+    Args:
+        experiment: The experiment to start from.
+        changes: New values by the names of `OPTIONS`.
+
+    Returns:
+        The changed experiment.
+
+    Raises:
+        KeyError: There is no such option.
+        TypeError: As `Experiment`.
+        ValueError: As `Experiment`.
+    """
+    owned: dict[str, dict[str, Any]] = {"experiment": {}, "settings": {}, "significance": {}}
+    for name, value in changes.items():
+        owned[BY_NAME[name].owner][name] = value
+    return replace(
+        experiment,
+        settings=replace(experiment.settings, **owned["settings"]),
+        significance=replace(experiment.significance, **owned["significance"]),
+        **owned["experiment"],
+    )

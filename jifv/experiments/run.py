@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -13,31 +13,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jifv import aggregate, evaluate
 from jifv import objectives as sample
 from jifv._core.devices import compiler_options, in_turn, leads, over_samples, together
 from jifv._core.progress import bar
+from jifv._core.provenance import commit
 from jifv.critical import critical_spaces
+from jifv.experiments._seam import Inversion, compress, invert, linearize, reoptimize, visualize
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.registry import AGGREGATIONS, PARAMETRIZATIONS
-from jifv.experiments.results import OBJECTIVES, Results
+from jifv.experiments.results import Calibrated, Realized, Reoptimized, Results, candidates, evaluated
 from jifv.experiments.store import Store
-from jifv.inversion import Inversion, invert, triangle
-from jifv.jacobian import linearize
 from jifv.models import Network, load
+from jifv.parametrize import Parametrization
 from jifv.response import Response, compose
-from jifv.visualization import visualize
+
+_SSIM_WINDOW = 11
 
 
-class _Problem(NamedTuple):
-    """What all stages of an experiment share; everything random is drawn here."""
+class Problem(NamedTuple):
+    """What all stages of an experiment share. Everything random is drawn here.
+
+    Attributes:
+        f: Response function of one sample.
+        mesh: Devices that share each batch; None for one.
+        to_images: φ of a batch.
+        to_compressed: Compressed Jacobians of a batch, one sample per device.
+        invert: Inversion in Rⁿ of a batch.
+        objectives: Target objectives, the sampled ones first, then the canonical ones.
+        canonical: Which objectives are canonical vectors.
+        random: Random objectives, to compare with.
+        start: Initial parameters.
+    """
 
     f: Response
     mesh: Mesh | None
     to_images: Callable[[Array], Array]
-    to_triangle: Callable[[Array], Array]
+    to_compressed: Callable[[Array], Array]
     invert: Callable[[Array, Array], Inversion]
     objectives: np.ndarray
     canonical: np.ndarray
@@ -46,7 +60,7 @@ class _Problem(NamedTuple):
 
 
 def network_of(experiment: Experiment, *, weights: str | Path | None = None) -> Network:
-    """The network of an experiment, see `jifv.models.load`, which says what can go wrong."""
+    """Load the network of an experiment; see `jifv.models.load`, which says what can go wrong."""
     return load(
         experiment.network,
         layer=experiment.layer,
@@ -62,14 +76,14 @@ def run(
     *,
     store: Store | None = None,
     mesh: Mesh | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Results:
     """Run an experiment, or what is left of it.
 
     Args:
         experiment: What to do.
         network: The network up to the layer, see `network_of`.
-        store: Where each batch goes once it is finished, and from where finished ones are taken; in memory if None.
+        store: Where each batch goes once it is finished, and where finished ones come from; in memory if None.
             See `Store.open` and `identity`.
         mesh: Devices that share each batch, see `jifv.sample_mesh`; None for one.
         progress: Whether to show a progress bar for every stage.
@@ -78,65 +92,50 @@ def run(
         ValueError: The network does not fit the experiment.
         FloatingPointError: Fewer than two realizations are finite.
     """
-    problem = _problem(experiment, network, mesh)
-    devices = 1 if mesh is None else mesh.size
+    problem = problem_of(experiment, network, mesh)
+    code = commit()
+    how = {"devices": 1 if mesh is None else mesh.size, "commit": str(code) if code else None}
     progress &= leads()
     if store is None:
         store = Store.in_memory(experiment.samples, experiment.batch_size)
 
     for batch in store.missing("realize"):
-        done = _realize(experiment, problem, store.rows(batch), progress)
-        store.write("realize", batch, *done, devices=devices)
-    realized = store.read("realize")
-    finite = realized["finite"]
-    if finite.sum() < 2:
-        raise FloatingPointError(f"only {finite.sum()} realizations are finite: are the network's weights?")
+        done, seconds = _realize(experiment, problem, store.rows(batch), progress)
+        store.write("realize", batch, done.arrays(), seconds, **how)
+    realized = Realized(**store.read("realize"))
+    if realized.finite.sum() < 2:
+        raise FloatingPointError(f"only {realized.finite.sum()} realizations are finite: are the network's weights?")
     calibrated, calibration_seconds = _calibrate(experiment, problem, realized)
+    realized = replace(realized, compressed=None)  # which nothing needs from here on, and large
 
-    candidates = {
-        "prediction": calibrated["prediction_on_v"],
-        "target": problem.objectives,
-        "response": realized["response"],
-        "random": problem.random,
-    }
+    wanted = candidates(problem.objectives, problem.random, realized, calibrated)
     for batch in store.missing("reoptimize"):
         rows = store.rows(batch)
-        those = {name: vectors[rows] for name, vectors in candidates.items()}
-        done = _reoptimize(experiment, problem, realized["parameters"], rows, those, progress)
-        store.write("reoptimize", batch, *done, devices=devices)
-    reoptimized = store.read("reoptimize")
-
-    ambient = candidates | {"prediction": realized["prediction"]}
-    angles = {}
-    for name in ("prediction", "response", "random"):
-        # A realization that met NaN is no optimum of anything: it is reported, and has no angle.
-        in_ambient = evaluate.angle(ambient[name], problem.objectives)
-        on_v = evaluate.angle_on(calibrated["basis"], candidates[name], problem.objectives)
-        angles[name] = np.where(finite, in_ambient, np.nan)
-        angles[f"{name}_on_v"] = np.where(finite, on_v, np.nan)
-    realized.pop("triangle", None)
+        those = {name: vectors[rows] for name, vectors in wanted.items()}
+        done, seconds = _reoptimize(experiment, problem, realized.parameters, rows, those, progress)
+        store.write("reoptimize", batch, done.arrays(), seconds, **how)
+    reoptimized = Reoptimized.of(store.read("reoptimize"))
     return Results(
         experiment=experiment,
         feature_names=network.feature_names[: problem.objectives.shape[1]],
         objectives=problem.objectives,
         canonical=problem.canonical,
         random=problem.random,
-        angles=angles,
-        off_v=np.maximum(0, 1 - np.sum(np.square(problem.objectives @ calibrated["basis"]), -1)),
-        reoptimized={name: reoptimized[f"images_{name}"] for name in OBJECTIVES},
-        ssim={
-            name: np.where(finite & np.isfinite(candidates[name]).all(-1), reoptimized[f"ssim_{name}"], np.nan)
-            for name in OBJECTIVES
-        },
+        realized=realized,
+        calibrated=calibrated,
+        reoptimized=reoptimized,
+        evaluation=evaluated(problem.objectives, problem.random, realized, calibrated, reoptimized),
         seconds=store.seconds() | calibration_seconds,
         devices=store.devices(),
-        **realized,
-        **calibrated,
+        commits=store.commits(),
     )
 
 
 def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
-    """What decides the numbers of a run: the experiment, the weights, and what computes. See `Store.open`."""
+    """List what decides the numbers of a run: the experiment, the weights, and what computes. See `Store.open`.
+
+    The commit is not part of it: a fix elsewhere must not strand a long run. Every batch carries its own instead.
+    """
     return {
         "experiment": asdict(experiment),
         "weights": network.digest,
@@ -146,29 +145,40 @@ def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
     }
 
 
-def _problem(experiment: Experiment, network: Network, mesh: Mesh | None) -> _Problem:
-    features = experiment.features or network.features
-    if features > network.features:
-        raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
-    phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape, std=experiment.std)
-    aggregation = AGGREGATIONS[experiment.aggregation](network.smoothing_width)
-    if experiment.features is not None:
-        aggregation = aggregate.first(features, aggregation)
+def check(experiment: Experiment, network: Network) -> None:
+    """Raise unless the network fits the experiment. Computes nothing, so that it can precede all work.
+
+    Raises:
+        ValueError: The layer has fewer features than wanted, the aggregation or the parametrization does not fit, or
+            the input is smaller than the window of SSIM.
+    """
+    _composed(experiment, network)
+
+
+def problem_of(experiment: Experiment, network: Network, mesh: Mesh | None = None) -> Problem:
+    """Set up an experiment: compose the response function, and draw everything that is random.
+
+    Args:
+        experiment: What to do.
+        network: The network up to the layer.
+        mesh: Devices that share each batch; None for one.
+
+    Raises:
+        ValueError: See `check`.
+    """
+    phi, aggregation, features = _composed(experiment, network)
     objectives_key, start_key, random_key = jax.random.split(jax.random.key(experiment.seed), 3)
     objectives, canonical = _objectives(objectives_key, experiment, features)
     f = compose(phi.apply, network.apply, aggregation)
 
-    def to_triangle(one: Float[Array, "1 *p"]) -> Float[Array, "1 n k"]:
-        # The Jacobian without its long side. With the QR decomposition Jᵀ = U T, U with orthonormal columns, Tᵀ has
-        # the left-singular vectors and the singular values of J, and so have Tᵀ and J after any product from the
-        # left: the methods need no more, in n × n numbers.
-        return triangle(linearize(f, one[0], chunk=experiment.chunk).jacobian).T[None]
+    def to_compressed(one: Float[Array, "1 *p"]) -> Float[Array, "1 n k"]:
+        return compress(linearize(f, one[0], row_batch_size=experiment.row_batch_size).jacobian)[None]
 
-    return _Problem(
+    return Problem(
         f=f,
         mesh=mesh,
         to_images=jax.jit(jax.vmap(phi.apply)),
-        to_triangle=jax.jit(over_samples(to_triangle, mesh), compiler_options=compiler_options(mesh)),
+        to_compressed=jax.jit(over_samples(to_compressed, mesh), compiler_options=compiler_options(mesh)),
         invert=_inverter(experiment, mesh),
         objectives=objectives,
         canonical=canonical,
@@ -177,40 +187,75 @@ def _problem(experiment: Experiment, network: Network, mesh: Mesh | None) -> _Pr
     )
 
 
-def _realize(experiment: Experiment, problem: _Problem, rows: np.ndarray, progress: bool) -> tuple[dict, dict]:
+def _composed(experiment: Experiment, network: Network) -> tuple[Parametrization, aggregate.Aggregation, int]:
+    """Parametrization and aggregation, checked by their shapes alone, and the number of features."""
+    if min(network.input_shape[:2]) < _SSIM_WINDOW:
+        height, width = network.input_shape[:2]
+        raise ValueError(f"input_size must be at least {_SSIM_WINDOW}, the window of SSIM, got {height}×{width}")
+    features = experiment.features or network.features
+    if features > network.features:
+        raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
+    phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape, std=experiment.std)
+    aggregation = AGGREGATIONS[experiment.aggregation](network.smoothing_width)
+    if experiment.features is not None:
+        aggregation = aggregate.first(features, aggregation)
+    jax.eval_shape(aggregation, jax.ShapeDtypeStruct(network.output_shape, np.float32))
+    made = jax.eval_shape(lambda key: phi.apply(phi.init(key)), jax.random.key(0)).shape
+    if made != network.input_shape:
+        raise ValueError(
+            f"parametrization must make inputs of the shape {network.input_shape} that {network.name} takes, "
+            f"got {made} from {experiment.parametrization}"
+        )
+    return phi, aggregation, features
+
+
+def _realize(
+    experiment: Experiment, problem: Problem, rows: Int[np.ndarray, " rows"], progress: bool
+) -> tuple[Realized, dict[str, float]]:
     """Visualization, Jacobians and inversion of some samples; and the seconds of each."""
     seconds: dict[str, float] = {}
     objectives = problem.objectives[rows]
     label = f"samples {rows[0]}–{rows[-1]}"
     with _timed(seconds, "visualize"):
-        run = visualize(
+        found = visualize(
             problem.f,
             *_padded(experiment, problem.start[rows], objectives),
+            significance=experiment.significance,
             settings=experiment.settings,
             mesh=problem.mesh,
             progress=progress,
             description=f"{experiment.name}: visualize {label}",
         )
-        run = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], run)
+        found = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], found)
     with _timed(seconds, "jacobian"), bar(f"{experiment.name}: Jacobians of {label}", len(rows), progress) as advance:
-        triangles = []
-        for each in in_turn(problem.to_triangle, problem.mesh, run.parameters):
-            triangles.append(each)
+        jacobians = []
+        for each in in_turn(problem.to_compressed, problem.mesh, found.parameters):
+            jacobians.append(each)
             advance()
-        triangles = np.stack(triangles)
+        compressed = np.stack(jacobians)
     with _timed(seconds, "invert"):
-        inversion = together(problem.invert, problem.mesh, run.response, triangles)
+        inversion = together(problem.invert, problem.mesh, found.response, compressed)
     share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
-    arrays = run._asdict() | {
-        "images": np.asarray(problem.to_images(jnp.asarray(run.parameters))),
-        "prediction": inversion.objective,
-        "singular_values": inversion.singular_values,
-        "gap": inversion.gap,
-        "silent": inversion.silent,
-        "beta": np.where(run.finite[:, None], share, np.nan),
-        "stationarity": np.where(run.finite, _stationarity(share, inversion.singular_values), np.nan),
-    }
-    return arrays | ({"triangle": triangles} if experiment.jacobians else {}), seconds
+    realized = Realized(
+        parameters=found.parameters,
+        images=np.asarray(problem.to_images(jnp.asarray(found.parameters))),
+        response=found.response,
+        value=found.value,
+        cosine=found.cosine,
+        gradient_norm=found.gradient_norm,
+        adam_steps=found.adam_steps,
+        lbfgs_steps=found.lbfgs_steps,
+        on_floor=found.on_floor,
+        finite=found.finite,
+        prediction=inversion.objective,
+        singular_values=inversion.singular_values,
+        gap=inversion.gap,
+        dead=inversion.dead,
+        beta=np.where(found.finite[:, None], share, np.nan),
+        stationarity=np.where(found.finite, _stationarity(share, inversion.singular_values), np.nan),
+        compressed=compressed if experiment.critical_samples else None,
+    )
+    return realized, seconds
 
 
 def _stationarity(share: np.ndarray, singular_values: np.ndarray) -> np.ndarray:
@@ -221,61 +266,63 @@ def _stationarity(share: np.ndarray, singular_values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.sum(share[:, ::-1] * np.square(values), -1)) / np.where(largest > 0, largest, 1)
 
 
-def _calibrate(experiment: Experiment, problem: _Problem, realized: dict) -> tuple[dict, dict]:
+def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> tuple[Calibrated, dict[str, float]]:
     """The critical spaces, the one that predicts the known objectives best, and the predictions with it."""
     objectives, seconds = problem.objectives, {}
-    usable = realized["finite"] & np.isfinite(realized["prediction"]).all(-1)
     spaces, bases = [], [np.eye(objectives.shape[1], dtype=objectives.dtype)]
-    predictions, gaps = [realized["prediction"]], [realized["gap"]]
-    if experiment.jacobians:
+    predictions, gaps = [realized.prediction], [realized.gap]
+    if realized.compressed is not None:
+        used = np.flatnonzero(realized.usable)[: experiment.critical_samples]
         with _timed(seconds, "critical"):
-            spaces = critical_spaces(realized["triangle"][np.flatnonzero(usable)[: experiment.jacobians]])
+            spaces = critical_spaces(realized.compressed[used])
         for space in spaces:
             bases.append(space.basis.astype(objectives.dtype))
             solve = _inverter(experiment, problem.mesh, bases[-1])
-            inversion = together(solve, problem.mesh, realized["response"], realized["triangle"])
+            inversion = together(solve, problem.mesh, realized.response, realized.compressed)
             predictions.append(inversion.objective)
             gaps.append(inversion.gap)
+    usable = realized.usable
     choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable])
-    calibrated = {
-        "spaces": spaces,
-        "choice": choice,
-        "basis": bases[choice.index],
-        "prediction_on_v": predictions[choice.index],
-        "gap_on_v": gaps[choice.index],
-    }
-    # Algorithm 1 runs once for all samples: a share of it each.
+    calibrated = Calibrated(
+        spaces=spaces,
+        choice=choice,
+        basis=bases[choice.index],
+        prediction=predictions[choice.index],
+        gap=gaps[choice.index],
+    )
+    # Algorithm 1 runs once for all samples: each gets an equal share.
     return calibrated, {name: value / experiment.samples for name, value in seconds.items()}
 
 
 def _reoptimize(
     experiment: Experiment,
-    problem: _Problem,
-    parameters: np.ndarray,
-    rows: np.ndarray,
-    candidates: dict[str, np.ndarray],
+    problem: Problem,
+    parameters: Float[np.ndarray, "s *p"],
+    rows: Int[np.ndarray, " rows"],
+    wanted: dict[str, np.ndarray],
     progress: bool,
-) -> tuple[dict, dict]:
-    """Images re-optimized for each candidate, and their similarity to those before; and the seconds."""
+) -> tuple[Reoptimized, dict[str, float]]:
+    """Images re-optimized for each objective, and their similarity to those before; and the seconds."""
     seconds: dict[str, float] = {}
-    arrays = {}
+    images, similarities = {}, {}
     before = problem.to_images(jnp.asarray(parameters[rows]))
     with _timed(seconds, "reoptimize"):
-        for name, wanted in candidates.items():
-            after = evaluate.reoptimize(
+        for name, objectives in wanted.items():
+            after = reoptimize(
                 problem.f,
-                *_padded(experiment, parameters[rows], _usable(wanted, problem.objectives[rows])),
+                *_padded(experiment, parameters[rows], _usable(objectives, problem.objectives[rows])),
+                significance=experiment.significance,
                 steps=experiment.reoptimize_steps,
                 settings=experiment.settings,
                 mesh=problem.mesh,
                 progress=progress,
                 description=f"{experiment.name}: re-optimize {rows[0]}–{rows[-1]} for the {name}",
             )
-            images = problem.to_images(after[: len(rows)])
-            arrays[f"images_{name}"] = np.asarray(images)
-            arrays[f"ssim_{name}"] = np.asarray(evaluate.ssim(_in_unit_range(before), _in_unit_range(images)))
+            changed = problem.to_images(after[: len(rows)])
+            images[name] = np.asarray(changed)
+            similarities[name] = np.asarray(evaluate.ssim(_in_unit_range(before), _in_unit_range(changed)))
     # The paper's table has the seconds of one re-optimization.
-    return arrays, {name: value / len(candidates) for name, value in seconds.items()}
+    return Reoptimized(images, similarities), {name: value / len(wanted) for name, value in seconds.items()}
 
 
 def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -289,10 +336,12 @@ def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.n
     return np.concatenate(parts), np.arange(experiment.samples) >= sampled
 
 
-def _inverter(experiment: Experiment, mesh: Mesh | None, basis=None) -> Callable[[Array, Array], Inversion]:
+def _inverter(
+    experiment: Experiment, mesh: Mesh | None, basis: Float[np.ndarray, "n q"] | None = None
+) -> Callable[[Array, Array], Inversion]:
     """`invert` with the experiment's options. Each call of this function costs a compilation."""
-    options = {"power": experiment.settings.power, "basis": basis, "silence": experiment.silence}
-    return jax.jit(over_samples(partial(invert, **options), mesh))
+    options = {"significance": experiment.significance, "dead_tolerance": experiment.dead_tolerance}
+    return jax.jit(over_samples(partial(invert, basis=basis, **options), mesh))
 
 
 def _padded(experiment: Experiment, *arrays):

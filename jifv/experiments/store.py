@@ -83,7 +83,14 @@ class Store:
         return [batch for batch in range(-(-self._samples // self._batch_size)) if batch not in done]
 
     def write(
-        self, stage: str, batch: int, arrays: dict[str, np.ndarray], seconds: dict[str, float], *, devices: int = 1
+        self,
+        stage: str,
+        batch: int,
+        arrays: dict[str, np.ndarray],
+        seconds: dict[str, float],
+        *,
+        devices: int = 1,
+        commit: str | None = None,
     ) -> None:
         """Add a finished batch.
 
@@ -98,7 +105,7 @@ class Store:
             OSError: The disk is full or not writable. What was finished before stays.
         """
         if self._folder is None or leads():
-            self._add(stage, batch, arrays, {"seconds": seconds, "devices": devices})
+            self._add(stage, batch, arrays, {"seconds": seconds, "devices": devices, "commit": commit})
         if self._folder is not None:
             wait(f"{self._folder}: {stage} {batch}")
             self._journal = _read_journal(self._folder)
@@ -144,6 +151,10 @@ class Store:
     def devices(self) -> list[int]:
         """Numbers of devices that shared the batches, each once: a run may have gone on with another number."""
         return sorted({entry["devices"] for stage in self._journal["stages"].values() for entry in stage})
+
+    def commits(self) -> list[str]:
+        """Commits that computed the batches, each once."""
+        return sorted({entry["commit"] for stage in self._journal["stages"].values() for entry in stage} - {None})
 
     def total_seconds(self) -> float:
         """Wall-clock seconds of all batches together, compilation included."""

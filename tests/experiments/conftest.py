@@ -29,7 +29,7 @@ def lone():
 @pytest.fixture(scope="session")
 def several():
     base = Experiment("dnde", "densenet", "dense3", samples=9, features=12)
-    cells = [replace(base, name=f"dnde-k{k}", settings=replace(base.settings, power=k)) for k in (0, 2)]
+    cells = [replace(base, name=f"dnde-k{k}", significance=replace(base.significance, power=k)) for k in (0, 2)]
     return [fake(cell, seed=seed, side=12) for seed, cell in enumerate(cells)]
 
 

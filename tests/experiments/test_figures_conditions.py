@@ -10,7 +10,7 @@ from support.drawn import (
     fakes,
     shares,
 )
-from support.fake_results import lose
+from support.fake_results import changed, lose
 
 from jifv.experiments.report import figures
 from jifv.experiments.studies import grid
@@ -21,15 +21,15 @@ def test_bars_stack_the_shares_of_every_cell(cells):
     panels = [axes for axes in figure.axes if axes.patches]
     assert [axes.get_title() for axes in panels] == ["k = 0", "k = 2"]
     for axes, power in zip(panels, (0, 2), strict=True):
-        some = [cell for cell in cells if cell.experiment.settings.power == power]
+        some = [cell for cell in cells if cell.experiment.significance.power == power]
         places = axes.get_xticks()
         assert [label.get_text() for label in axes.get_xticklabels()] == ["8", "16", "32", "16", "16"]
         assert np.allclose(np.diff(places), (1, 1, 1.5, 1.5))
         for place, cell in zip(places, some, strict=True):
             bars = [bar for bar in axes.patches if abs(bar.get_x() + bar.get_width() / 2 - place) < 1e-6]
-            np.testing.assert_allclose([bar.get_height() for bar in bars], shares(cell.beta), atol=1e-6)
+            np.testing.assert_allclose([bar.get_height() for bar in bars], shares(cell.realized.beta), atol=1e-6)
             np.testing.assert_allclose(bars[-1].get_y() + bars[-1].get_height(), 1, atol=1e-6)
-        medians = [np.median(cell.angles["prediction"]) for cell in some]
+        medians = [np.median(cell.evaluation.angles["prediction"]) for cell in some]
         assert annotations(axes) == [f"{angle:.1f}°" if angle < 9.95 else f"{angle:.0f}°" for angle in medians]
         groups = [label.get_text().strip() for label in axes.child_axes[0].get_xticklabels()]
         assert groups == ["max-mean", "mean", "pick"]
@@ -55,19 +55,19 @@ def test_cells_that_differ_otherwise_go_by_their_names():
 def test_samples_that_are_not_finite_do_not_count(cells):
     cell = lose(cells[0], (0, 3))
     axes = figures.beta_bars([cell]).axes[0]
-    np.testing.assert_allclose([bar.get_height() for bar in axes.patches], shares(cell.beta), atol=1e-6)
-    assert annotations(axes) == [f"{np.median(cell.angles['prediction'][cell.finite]):.1f}°"]
+    np.testing.assert_allclose([bar.get_height() for bar in axes.patches], shares(cell.realized.beta), atol=1e-6)
+    assert annotations(axes) == [f"{np.median(cell.evaluation.angles['prediction'][cell.realized.finite]):.1f}°"]
 
 
 def test_angles_are_medians_and_quartiles_over_the_number_of_features(cells):
     figure = figures.angles_by_condition(cells)
     for axes, power in zip(figure.axes[:2], (0, 2), strict=True):
-        some = [cell for cell in cells if cell.experiment.settings.power == power]
+        some = [cell for cell in cells if cell.experiment.significance.power == power]
         groups = [some[:3], some[3:4], some[4:]]
         expected = list(itertools.product(("prediction", "response", "random"), groups))
         for container, (name, group) in zip(axes.containers, expected, strict=True):
             line, _, (errors,) = container.lines
-            quartiles = np.array([np.percentile(cell.angles[name], (25, 50, 75)) for cell in group])
+            quartiles = np.array([np.percentile(cell.evaluation.angles[name], (25, 50, 75)) for cell in group])
             np.testing.assert_allclose(line.get_ydata(), quartiles[:, 1], rtol=1e-5)
             ends = np.array([segment[:, 1] for segment in errors.get_segments()])
             np.testing.assert_allclose(ends, quartiles[:, ::2], rtol=1e-4, atol=1e-4)
@@ -82,7 +82,7 @@ def test_angles_of_several_networks_have_panels_of_their_own(parametrized):
 
 def test_timings_are_seconds_and_their_shares():
     cells = fakes([DNCL, DNDE])
-    cells[1] = cells[1]._replace(seconds=cells[1].seconds | {"invert": 0.0})
+    cells[1] = changed(cells[1], seconds=cells[1].seconds | {"invert": 0.0})
     figure = figures.timings(cells)
     shares, seconds = figure.axes
     stages = (("visualize", "jacobian", "invert", "critical", "reoptimize"), ("visualize", "jacobian", "reoptimize"))

@@ -6,7 +6,7 @@ import pytest
 from support.drawn import (
     DNDE,
 )
-from support.fake_results import fake, lose
+from support.fake_results import changed, fake, lose
 
 from jifv.experiments.report import figures, figures_images
 
@@ -17,9 +17,9 @@ def test_gallery_has_images_and_the_largest_weights():
     images, bars = figure.axes[0::2], figure.axes[1::2]
     assert [axes.get_title().split(":")[0] for axes in images] == [f"#{index}" for index in range(6)]
     assert images[1].get_title() == "#1: NaN"
-    assert images[0].get_title() == f"#0: {results.angles['prediction_on_v'][0]:.1f}°"
-    np.testing.assert_allclose(images[4].images[0].get_array(), results.images[4])
-    vectors = [results.objectives[4], results.prediction[4], results.response[4]]
+    assert images[0].get_title() == f"#0: {results.evaluation.angles['prediction_on_v'][0]:.1f}°"
+    np.testing.assert_allclose(images[4].images[0].get_array(), results.realized.images[4])
+    vectors = [results.objectives[4], results.realized.prediction[4], results.realized.response[4]]
     units = [vector / np.linalg.norm(vector) for vector in vectors]
     largest = np.argsort(-np.maximum(abs(units[0]), abs(units[1])))[:5]
     assert [label.get_text() for label in bars[4].get_yticklabels()] == [str(index) for index in largest]
@@ -45,8 +45,8 @@ def test_rows_are_targets_and_columns_parametrizations(parametrized):
     images = [axes for axes in second.axes if axes.images]
     assert [axes.get_ylabel() for axes in second.axes[::3]] == ["#1, sampled", "#3, sampled", "#5, sampled"]
     for axes, (index, cell) in zip(images, itertools.product((1, 3, 5), cells[3:]), strict=True):
-        np.testing.assert_allclose(axes.images[0].get_array(), cell.images[index])
-        angle = cell.angles["prediction_on_v"][index]
+        np.testing.assert_allclose(axes.images[0].get_array(), cell.realized.images[index])
+        angle = cell.evaluation.angles["prediction_on_v"][index]
         assert axes.get_title().split("\n")[-1] == (f"{angle:.1f}°" if angle < 9.95 else f"{angle:.0f}°")
     words = ["pixels", "Fourier", "Fourier,\ndecorrelated"]
     assert [axes.get_title().rpartition("\n")[0] for axes in images[:3]] == words
@@ -54,7 +54,7 @@ def test_rows_are_targets_and_columns_parametrizations(parametrized):
 
 
 def test_columns_with_other_targets_are_refused(parametrized):
-    other = parametrized[4]._replace(objectives=parametrized[4].objectives[::-1])
+    other = changed(parametrized[4], objectives=parametrized[4].objectives[::-1])
     with pytest.raises(ValueError, match="must have the same targets, those of densenet, dense3, n = 8 differ"):
         figures.by_parametrization([*parametrized[3:4], other])
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from support.fake_results import fake
-from support.pages import FIGURE, NAMES, NOT_FINITE, OFF_V, SILENT, TABLE, data_of, pixels, written
+from support.pages import DEAD, FIGURE, NAMES, NOT_FINITE, OFF_V, TABLE, data_of, pixels, written
 
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.report import page
@@ -21,22 +21,22 @@ def test_one_file_that_asks_for_nothing(lone_path):
 def test_numbers_come_back_and_what_is_not_finite_is_null(lone, lone_path):
     (cell,) = data_of(lone_path)["cells"]
     columns = {
-        "angle": lone.angles["prediction_on_v"],
-        "angle_in_rn": lone.angles["prediction"],
-        "angle_response": lone.angles["response_on_v"],
-        "angle_random": lone.angles["random_on_v"],
-        "ssim": lone.ssim["prediction"],
-        "ssim_response": lone.ssim["response"],
-        "ssim_random": lone.ssim["random"],
-        "gap": lone.gap_on_v,
-        "off_v": lone.off_v,
+        "angle": lone.evaluation.angles["prediction_on_v"],
+        "angle_in_rn": lone.evaluation.angles["prediction"],
+        "angle_response": lone.evaluation.angles["response_on_v"],
+        "angle_random": lone.evaluation.angles["random_on_v"],
+        "ssim": lone.evaluation.ssim["prediction"],
+        "ssim_response": lone.evaluation.ssim["response"],
+        "ssim_random": lone.evaluation.ssim["random"],
+        "gap": lone.calibrated.gap,
+        "off_v": lone.evaluation.off_v,
     }
     for name, values in columns.items():
         read = np.array([np.nan if value is None else value for value in cell[name]])
         np.testing.assert_allclose(read, values, rtol=1e-5, err_msg=name)
     assert [i for i, angle in enumerate(cell["angle"]) if angle is None] == list(NOT_FINITE)
-    assert cell["silent"][SILENT] == 3
-    np.testing.assert_allclose(cell["on_silent"][SILENT], np.sum(lone.objectives[SILENT, :3] ** 2), rtol=1e-5)
+    assert cell["dead"][DEAD] == 3
+    np.testing.assert_allclose(cell["on_dead"][DEAD], np.sum(lone.objectives[DEAD, :3] ** 2), rtol=1e-5)
     magnitude = np.abs(lone.objectives).sum(-1) / np.linalg.norm(lone.objectives, axis=-1)
     np.testing.assert_allclose(cell["sparseness"], (10**0.5 - magnitude) / (10**0.5 - 1), atol=1e-5)
 
@@ -50,19 +50,19 @@ def test_flags(lone, lone_path):
         "canonical": set(range(65, 75)),
         "not finite": set(NOT_FINITE),
         "on the floor": {8},
-        "target on silent features": {SILENT} if cell["on_silent"][SILENT] > 0.9 else set(),
-        "silent features": {SILENT},
+        "target on silent features": {DEAD} if cell["on_dead"][DEAD] > 0.9 else set(),
+        "silent features": {DEAD},
     }
     assert [name for name in cell["canonical"] if name] == list(NAMES)
 
 
 def test_bars_are_the_largest_entries_of_what_the_angles_compare(lone, lone_path):
     (cell,) = data_of(lone_path)["cells"]
-    projection = lone.basis @ lone.basis.T
+    projection = lone.calibrated.basis @ lone.calibrated.basis.T
     vectors = {
         "target": lone.objectives @ projection,
-        "prediction": lone.prediction_on_v @ projection,
-        "response": np.where(lone.finite[:, None], lone.response, 0) @ projection,
+        "prediction": lone.calibrated.prediction @ projection,
+        "response": np.where(lone.realized.finite[:, None], lone.realized.response, 0) @ projection,
     }
     for i in set(range(75)) - {OFF_V, *NOT_FINITE}:
         unit = {name: rows[i] / np.linalg.norm(rows[i]) for name, rows in vectors.items()}
@@ -80,7 +80,7 @@ def test_bars_are_the_largest_entries_of_what_the_angles_compare(lone, lone_path
 def test_small_images_keep_every_pixel(lone, lone_path):
     (cell,) = data_of(lone_path)["cells"]
     assert cell["pixelated"]
-    sources = (lone.images, lone.reoptimized["prediction"], lone.reoptimized["response"])
+    sources = (lone.realized.images, lone.reoptimized.images["prediction"], lone.reoptimized.images["response"])
     for encoded, images in zip(cell["images"][5], sources, strict=True):
         np.testing.assert_array_equal(pixels(encoded), np.round(images[5] * 255))
     assert cell["images"][NOT_FINITE[0]] == [None] * 3
@@ -101,7 +101,7 @@ def test_many_samples_do_not_make_a_larger_file(tmp_path, monkeypatch, several):
     assert path.stat().st_size < 0.8 * full
     image = pixels(data_of(path)["cells"][0]["images"][0][0])
     assert image.shape == (12, 12, 3)
-    np.testing.assert_allclose(image, several[0].images[0] * 255, atol=19)  # three bits
+    np.testing.assert_allclose(image, several[0].realized.images[0] * 255, atol=19)  # three bits
     monkeypatch.setattr(page, "_FULL", 1)
     large = fake(Experiment("a", "densenet", "block8", samples=2, features=8), side=120)
     assert pixels(data_of(written(tmp_path, [large]))["cells"][0]["images"][0][0]).shape == (68, 68, 3)

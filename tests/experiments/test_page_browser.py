@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.fake_results import fake
-from support.pages import EVIL, NOT_FINITE, SILENT, TABLE, data_of, written
+from support.pages import DEAD, EVIL, NOT_FINITE, TABLE, data_of, written
 
 from jifv.experiments.experiment import Experiment
 
@@ -82,10 +82,12 @@ def hover(tab, sample):
 
 def far_from_others(results):
     """Samples that no other one is near to in the scatter."""
-    places = np.stack([results.angles["prediction_on_v"], results.ssim["prediction"]], -1)
+    places = np.stack([results.evaluation.angles["prediction_on_v"], results.evaluation.ssim["prediction"]], -1)
     places = (places - np.nanmin(places, 0)) / np.ptp(places[np.isfinite(places).all(-1)], axis=0)
     distance = np.linalg.norm(places[:, None] - places, axis=-1) + np.eye(len(places)) * 9
-    return np.argsort(-np.nan_to_num(np.nanmin(np.where(np.isnan(distance), 9, distance), -1) * results.finite))[:4]
+    return np.argsort(
+        -np.nan_to_num(np.nanmin(np.where(np.isnan(distance), 9, distance), -1) * results.realized.finite)
+    )[:4]
 
 
 def test_everything_is_drawn(visit, lone_path):
@@ -106,7 +108,7 @@ def test_everything_is_drawn(visit, lone_path):
     assert lost.locator("dd").all_inner_texts()[2:] == ["–"] * 4
     assert lost.locator(".missing").count() == 3
     assert "not finite" in lost.locator(".notes").inner_text()
-    assert "3 silent features" in tab.locator(f"[data-sample='0/{SILENT}'] .notes").inner_text()
+    assert "3 silent features" in tab.locator(f"[data-sample='0/{DEAD}'] .notes").inner_text()
 
 
 def test_names_of_features_are_text(visit, lone_path):
@@ -178,7 +180,7 @@ def test_hover_shows_the_sample_and_click_goes_to_it(visit, lone, lone_path):
             if box := tooltip.bounding_box():
                 break
             tab.mouse.move(2, 2)
-        assert f"{lone.ssim['prediction'][sample]:.3f}" in tooltip.inner_text()
+        assert f"{lone.evaluation.ssim['prediction'][sample]:.3f}" in tooltip.inner_text()
         assert min(box["x"], box["y"]) >= 0
         assert box["x"] + box["width"] <= 1440
         assert box["y"] + box["height"] <= 900
@@ -199,7 +201,7 @@ def test_hover_shows_the_sample_and_click_goes_to_it(visit, lone, lone_path):
 
 def test_keyboard(visit, lone, lone_path):
     tab = visit(lone_path)
-    by_angle = np.argsort(lone.angles["prediction_on_v"])
+    by_angle = np.argsort(lone.evaluation.angles["prediction_on_v"])
     tab.locator("nav a").last.focus()
     tab.keyboard.press("Tab")
     tooltip = tab.locator("#tooltip .card")
@@ -216,17 +218,17 @@ def test_keyboard(visit, lone, lone_path):
 
 def test_other_series_and_a_logarithmic_axis(visit, lone, lone_path):
     tab = visit(lone_path)
-    sample = int(np.nanargmax(lone.angles["prediction_on_v"]))
+    sample = int(np.nanargmax(lone.evaluation.angles["prediction_on_v"]))
     for name in ("response", "random"):
         tab.locator(f"#series [name={name}]").check()
         assert point(tab, f"0/{sample}", name).count() == 1
     assert tab.locator(".point").count() == 3 * 73
-    degrees = lone.angles["response_on_v"][sample]
+    degrees = lone.evaluation.angles["response_on_v"][sample]
     assert f"response: {degrees:.1f}°" in point(tab, f"0/{sample}", "response").get_attribute("aria-label")
     tab.locator("#series [name=log]").check()
     names = ("prediction", "response", "random")
     places = np.array([point(tab, f"0/{sample}", name).bounding_box()["x"] for name in names])
-    logarithms = np.log([lone.angles[f"{name}_on_v"][sample] for name in names])
+    logarithms = np.log([lone.evaluation.angles[f"{name}_on_v"][sample] for name in names])
     ratios = [(of[1] - of[0]) / (of[2] - of[0]) for of in (places, logarithms)]
     assert ratios[0] == pytest.approx(ratios[1], abs=0.02)
 
@@ -242,7 +244,7 @@ def test_several_experiments(visit, several, tmp_path):
     assert sorted(colours) == ["0", "1"]
     assert colours["0"] != colours["1"]
     choose(tab, "sort", "angle")
-    angles = np.concatenate([results.angles["prediction_on_v"] for results in several])
+    angles = np.concatenate([results.evaluation.angles["prediction_on_v"] for results in several])
     assert order(tab) == np.argsort(angles, kind="stable").tolist()
     choose(tab, "cell", "1")
     assert sorted(order(tab)) == list(range(9, 18))
@@ -271,6 +273,6 @@ def test_two_thousand_samples(visit, tmp_path):
     assert tab.locator(".card").count() == 60
     choose(tab, "sort", "angle")
     choose(tab, "order", "-1")
-    angles = [value if value is not None else np.nan for value in cells[0].angles["prediction_on_v"]]
+    angles = [value if value is not None else np.nan for value in cells[0].evaluation.angles["prediction_on_v"]]
     assert order(tab)[:100] == np.argsort(-np.array(angles), kind="stable")[:100].tolist()
     assert tab.locator(".point").count() == 2000

@@ -10,7 +10,7 @@ from support.fake_results import fake
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.studies import grid
 
-DNCL = Experiment("dncl", "densenet", "classifier", samples=16, canonical=4, jacobians=8, aggregation="identity")
+DNCL = Experiment("dncl", "densenet", "classifier", samples=16, canonical=4, critical_samples=8, aggregation="identity")
 
 DNDE = Experiment("dnde", "densenet", "dense3", samples=6, features=8)
 

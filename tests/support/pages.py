@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 from PIL import Image
-from support.fake_results import CLASSES
+from support.fake_results import CLASSES, changed, field_of
 
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.report import page
@@ -22,22 +22,24 @@ TABLE = page.Table(
     "median, degrees", ("of the", "angle", "n"), [("prediction", "3.10", "10"), ("response", "–", "7 %")]
 )
 
-LONE = Experiment("dncl", "densenet", "classifier", samples=75, canonical=10, jacobians=8, aggregation="identity")
+LONE = Experiment(
+    "dncl", "densenet", "classifier", samples=75, canonical=10, critical_samples=8, aggregation="identity"
+)
 
 NOT_FINITE = (4, 66)
 
-SILENT, OFF_V = 6, 9
+DEAD, OFF_V = 6, 9
 
 
 def with_flags(results):
     """One sample of every flag, and names of features that a page must not take for markup."""
-    flags = {name: getattr(results, name).copy() for name in ("silent", "on_floor", "off_v", "objectives", "response")}
-    flags["silent"][SILENT, :3] = True
+    flags = {name: field_of(results, name).copy() for name in ("dead", "on_floor", "off_v", "objectives", "response")}
+    flags["dead"][DEAD, :3] = True
     flags["on_floor"][8] = True
     flags["off_v"][OFF_V] = 0.999
     flags["objectives"][OFF_V] = 10**-0.5
     flags["response"][NOT_FINITE[1]] = (np.inf, -np.inf, *[1] * 8)
-    return results._replace(**flags, feature_names=NAMES)
+    return changed(results, **flags, feature_names=NAMES)
 
 
 def written(folder, cells, *, title="dncl: <i>scores</i>", tables=(TABLE,), figures=None):

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jifv
+from jifv.experiments._seam import Settings
 from jifv.experiments.experiment import Experiment
 from jifv.models import Network
-from jifv.visualization import Settings
 
 FEATURES = 5
 TOY = Experiment(
@@ -20,7 +20,7 @@ TOY = Experiment(
     canonical=2,
     settings=Settings(adam_steps=150, lbfgs_steps=100),
     reoptimize_steps=3,
-    jacobians=8,
+    critical_samples=8,
 )
 UNEVEN = replace(TOY, samples=11, batch_size=5, settings=replace(TOY.settings, adam_steps=60, lbfgs_steps=20))
 """Batches of 5, 5 and 1."""

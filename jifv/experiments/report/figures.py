@@ -1,8 +1,8 @@
-"""The paper's figures, of one experiment or of all cells of a study, for print and for a page.
+"""All figures of a study, as Matplotlib figures and as files.
 
-Each function returns a Matplotlib figure at the size at which it is printed, at most 7.2 inches wide, and touches no
-global state. The colours are those of Okabe and Ito, and nothing is told by colour alone: place, marker or hatching say
-the same. Medians are of the samples that are finite.
+`figures_scatter`, `figures_images` and `figures_conditions` draw them: each function returns a figure at the size at
+which it is printed, at most 7.2 inches wide, and touches no global state. The colours are those of Okabe and Ito, and
+nothing is told by colour alone: place, marker or hatching say the same. Medians are of the finite samples.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from jifv.experiments.results import Results
 
 
 def for_study(figure: str, cells: Sequence[Results]) -> dict[str, Figure]:
-    """All figures of a study, by the name of their file.
+    """Draw all figures of a study, by the names of their files.
 
     Args:
         figure: The study's main figure, see `jifv.experiments.studies.Study`.
@@ -43,12 +43,12 @@ def for_study(figure: str, cells: Sequence[Results]) -> dict[str, Figure]:
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
-    """Write a figure; the same figure gives the same bytes.
+    """Write a figure to a file. The same figure gives the same bytes.
 
     Args:
         figure: The figure.
-        path: Its file. The ending says the format: .png, .pdf or .svg, whose letters stay text.
-        dpi: Resolution of PNG, and of images within the others.
+        path: The file. Its ending chooses the format: .png, .pdf or .svg, where letters stay text.
+        dpi: Resolution of a PNG file, and of images in the others.
 
     Raises:
         ValueError: The ending is none of those.

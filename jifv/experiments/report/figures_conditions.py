@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MultipleLocator, NullFormatter
 
-from jifv.experiments.report.figures_panels import Panel, features_of, listed, panels_of
+from jifv.experiments.report.figures_panels import Panel, listed, panels_of
 from jifv.experiments.report.figures_style import (
     COLOURS,
     EDGE,
@@ -19,7 +19,6 @@ from jifv.experiments.report.figures_style import (
     LETTERS,
     SHARES,
     SMALL,
-    STAGES,
     WIDE,
     degrees,
     finite_of,
@@ -28,20 +27,28 @@ from jifv.experiments.report.figures_style import (
     quartiles_of,
     shares_of,
 )
-from jifv.experiments.results import Results
+from jifv.experiments.results import STAGES, Results
 
 _LINES: dict[str, dict[str, Any]] = {
     "prediction": {"marker": "o", "linestyle": "-"},
     "response": {"marker": "s", "linestyle": "--"},
     "random": {"marker": "D", "linestyle": ":"},
 }
+_LOOKS = {
+    "visualize": ("#0072B2", "", "o"),
+    "jacobian": ("#E69F00", "////", "s"),
+    "invert": ("#009E73", r"\\\\", "^"),
+    "critical": ("#CC79A7", "xxxx", "D"),
+    "reoptimize": ("#999999", "", "v"),
+}
+"""Colour, hatching and marker of each of `STAGES`."""
 
 
 def beta_bars(cells: Sequence[Results]) -> Figure:
-    """Mean share β of the target in the last singular vectors of BJ, a stacked bar a cell (Fig. 3).
+    """Show the mean share β of the target in the last singular vectors of BJ, one stacked bar per cell (Fig. 3).
 
-    One panel a network and power k, in which bars are grouped by what differs between the cells, and lie by the number
-    of features within a group. Over each bar is the median angle of the prediction in Rⁿ.
+    There is one panel per network and power k. Within a panel, bars are grouped by what differs between the cells, and
+    ordered by the number of features. The median angle of the prediction in Rⁿ stands above each bar.
 
     Args:
         cells: The cells of a study.
@@ -56,7 +63,7 @@ def beta_bars(cells: Sequence[Results]) -> Figure:
         for place, cell in places:
             for name, share, colour, hatch, bottom in shares_of(cell):
                 axes.bar(place, share, 0.82, bottom, color=colour, hatch=hatch, label=name, **EDGE)
-            angle = degrees(median_of(cell.angles["prediction"]))
+            angle = degrees(median_of(cell.evaluation.angles["prediction"]))
             axes.annotate(angle, (place, 1), (0, 2), textcoords="offset points", ha="center", fontsize=SMALL)
         axes.set_title(axes.get_title(), fontsize=LETTERS, pad=13)
         axes.set_ylim(0, 1)
@@ -65,19 +72,19 @@ def beta_bars(cells: Sequence[Results]) -> Figure:
     handles = [
         Patch(facecolor=colour, hatch=hatch, label=name, **EDGE)
         for first, _, name, colour, hatch in SHARES
-        if first < max(cell.beta.shape[1] for cell in cells)
+        if first < max(cell.realized.beta.shape[1] for cell in cells)
     ]
     _legend(figure, panels, handles)
     figure.supylabel("mean share β of the target", fontsize=LETTERS)
-    notes = ["number of features n"] * panels[0].by_features + ["median angle of the prediction over each bar"]
+    notes = ["number of features n"] * panels[0].by_features + ["above each bar: median angle of the prediction"]
     figure.supxlabel(("; " if figure.get_figwidth() > 4 else "\n").join(notes), fontsize=LETTERS)
     return figure
 
 
 def angles_by_condition(cells: Sequence[Results]) -> Figure:
-    """Median and quartiles of the angles of prediction, response and random vectors to the target, for each cell.
+    """Show medians and quartiles of the angles of predictions, responses and random objectives to the targets, on V.
 
-    Panels and groups are those of `beta_bars`. The number of features has a logarithmic axis. Angles are on V.
+    Panels and groups are those of `beta_bars`. The axis of the number of features is logarithmic.
 
     Args:
         cells: The cells of a study.
@@ -95,8 +102,8 @@ def angles_by_condition(cells: Sequence[Results]) -> Figure:
         ends = np.cumsum([len(group) for group in panel.groups.values()])[:-1]
         for shift, (name, style) in zip((-0.12, 0.0, 0.12), styles.items(), strict=True):
             across = np.array([place for place, _ in places]) + shift
-            low, median, high = np.array([quartiles_of(cell.angles[f"{name}_on_v"]) for _, cell in places]).T
-            for rows in np.split(np.arange(len(places)), ends):  # a line a group
+            low, median, high = np.array([quartiles_of(cell.evaluation.angles[f"{name}_on_v"]) for _, cell in places]).T
+            for rows in np.split(np.arange(len(places)), ends):  # one line per group
                 error = (median - low)[rows], (high - median)[rows]
                 axes.errorbar(across[rows], median[rows], error, capsize=1.5, label=name, **style)
             highest = max(highest, finite_of(high).max(initial=0) + 5)
@@ -115,7 +122,7 @@ def angles_by_condition(cells: Sequence[Results]) -> Figure:
 
 
 def timings(cells: Sequence[Results]) -> Figure:
-    """Seconds a sample of each stage, and each stage's share of their sum, a row a cell (Table 1).
+    """Show the seconds per sample of each stage and its share of their sum, one row per cell (Table 1).
 
     Args:
         cells: The cells of a study.
@@ -130,19 +137,19 @@ def timings(cells: Sequence[Results]) -> Figure:
         spent = {stage: cell.seconds[stage] for stage in STAGES if cell.seconds.get(stage, 0) > 0}
         total, left = sum(spent.values()), 0.0
         for stage, each in spent.items():
-            _, colour, hatch, marker = STAGES[stage]
+            colour, hatch, marker = _LOOKS[stage]
             shares.barh(row, each / total, 0.62, left, color=colour, hatch=hatch, **EDGE)
             seconds.plot(each, row, marker, color=colour, markeredgecolor="black", markeredgewidth=0.4, markersize=5.5)
             left += each / total
         shares.text(1.02, row, f"{total:.3g} s", va="center", fontsize=SMALL)
-    shares.set_yticks(range(len(cells)), [f"{cell.experiment.name}, n = {cell.objectives.shape[1]}" for cell in cells])
+    shares.set_yticks(range(len(cells)), [f"{cell.experiment.name}, n = {cell.features}" for cell in cells])
     shares.set_ylim(len(cells) - 0.5, -0.5)
     shares.set_xlim(0, 1)
-    shares.set_xlabel("share of the time; beside it the sum", fontsize=LETTERS)
+    shares.set_xlabel("share of the time, and its sum", fontsize=LETTERS)
     seconds.set_xscale("log")
     seconds.xaxis.set_major_locator(LogLocator(10, numticks=20))
     seconds.xaxis.set_minor_formatter(NullFormatter())
-    seconds.set_xlabel("seconds a sample, logarithmic", fontsize=LETTERS)
+    seconds.set_xlabel("seconds per sample, logarithmic", fontsize=LETTERS)
     seconds.tick_params(left=False, labelleft=False)
     plain(shares, None)
     plain(seconds, "both")
@@ -152,20 +159,19 @@ def timings(cells: Sequence[Results]) -> Figure:
             Patch(facecolor=colour, hatch=hatch, **EDGE),
             Line2D([], [], color=colour, marker=marker, markersize=5, linestyle="none", **edge),
         )
-        for _, colour, hatch, marker in STAGES.values()
+        for colour, hatch, marker in map(_LOOKS.__getitem__, STAGES)
     ]
-    labels = [label for label, *_ in STAGES.values()]
     style = LEGEND | {"handlelength": 2.6, "handler_map": {tuple: HandlerTuple(ndivide=None)}}
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, **style)
+    figure.legend(handles, list(STAGES.values()), loc="outside upper center", ncols=5, **style)
     return figure
 
 
 def _places(panel: Panel, *, gap: float, logarithmic: bool = False) -> list[tuple[float, Results]]:
-    """Where each cell lies, one unit, or one doubling of the features, apart, and groups further."""
+    """Where each cell lies: one unit apart, or one per doubling of the features, with gaps between groups."""
     places, start = [], 0.0
     for group in panel.groups.values():
         for index, cell in enumerate(group):
-            step = np.log2(features_of(cell) / features_of(group[0])) if logarithmic else index
+            step = np.log2(cell.features / group[0].features) if logarithmic else index
             places.append((start + float(step), cell))
         start = places[-1][0] + gap
     return places
@@ -187,7 +193,7 @@ def _grid(panels: list[Panel], *, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _legend(figure: Figure, panels: list[Panel], handles: list) -> None:
-    """In one row above the panels, below the name of the network where there is one."""
+    """Put the legend in one row above the panels, below the name of the network if there is only one."""
     networks = {panel.network for panel in panels}
     legend = figure.legend(
         handles=handles,
@@ -200,14 +206,14 @@ def _legend(figure: Figure, panels: list[Panel], handles: list) -> None:
 
 
 def _label_places(axes: Axes, panel: Panel, places: list[tuple[float, Results]]) -> None:
-    """Below the cells the number of features, if it differs, and the name of the group."""
+    """Label cells by the number of features, if it differs, and groups by their name."""
     positions = np.array([place for place, _ in places])
     axes.set_xlim(positions.min() - 0.6, positions.max() + 0.6)
     if not panel.by_features:
         axes.set_xticks(positions, list(panel.groups))
         return
     close = len(positions) > 1 and np.diff(positions).min() < 0.8
-    axes.set_xticks(positions, [str(features_of(cell)) for _, cell in places], rotation=90 if close else 0)
+    axes.set_xticks(positions, [str(cell.features) for _, cell in places], rotation=90 if close else 0)
     if len(panel.groups) > 1:
         ends = np.cumsum([len(group) for group in panel.groups.values()])
         middles = [(some[0] + some[-1]) / 2 for some in np.split(positions, ends[:-1])]

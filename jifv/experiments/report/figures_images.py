@@ -1,4 +1,4 @@
-"""Figures with the realizations themselves: the gallery of one experiment, and parametrizations beside one another."""
+"""Figures that show realizations: the gallery of one experiment, and a comparison of parametrizations (Fig. 4)."""
 
 from collections.abc import Sequence
 
@@ -15,27 +15,27 @@ from jifv.experiments.results import Results
 
 
 def gallery(results: Results, *, shown: int = 10, most: int = 24) -> Figure:
-    """Each realization beside the weights of its target, of the prediction and of the response, all three on V.
+    """Show each realization beside the weights of its target, its prediction and its response, all three on V.
 
     Args:
         results: The experiment.
-        shown: Number of features in the bars, those with the largest weight in target or prediction.
-        most: Number of samples at most, evenly spread over the samples.
+        shown: Number of bars: the features with the largest weights in target or prediction.
+        most: Largest number of realizations. They are spread evenly over the samples.
     """
-    chosen = _spread(len(results.images), most)
+    chosen = _spread(len(results.realized.images), most)
     columns = min(3, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(WIDE / 3 * max(columns, 2), 1.22 * rows + 0.35), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0.02)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
     grid = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=(1.1, 1) * columns)
-    on = " on $V$" if results.basis.shape[1] < len(results.basis) else ""
+    on = " on $V$" if results.calibrated.reduced else ""
     vectors = results.directions
     for image, bars in grid.reshape(-1, 2)[len(chosen) :]:
         image.axis("off")
         bars.axis("off")
     for (image, bars), index in zip(grid.reshape(-1, 2), chosen, strict=False):
-        angle = degrees(float(results.angles["prediction_on_v"][index]))
-        _show(image, results.images[index], f"#{index}: {angle}{on}")
+        angle = degrees(float(results.evaluation.angles["prediction_on_v"][index]))
+        _show(image, results.realized.images[index], f"#{index}: {angle}{on}")
         _weights(bars, {name: each[index] for name, each in vectors.items()}, results.feature_names, shown)
     handles = [Patch(color=COLOURS[name], label=name + (", projected onto $V$" if on else "")) for name in vectors]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=LETTERS, frameon=False)
@@ -43,13 +43,13 @@ def gallery(results: Results, *, shown: int = 10, most: int = 24) -> Figure:
 
 
 def by_parametrization(cells: Sequence[Results], *, shown: int = 4) -> Figure:
-    """Realizations of the same targets under several parametrizations, with the angle of the prediction (Fig. 4).
+    """Show realizations of the same targets under several parametrizations, with the angles of predictions (Fig. 4).
 
-    A block a network, a column a cell, a row a target.
+    There is one block per network, one column per cell and one row per target.
 
     Args:
         cells: The cells of a study.
-        shown: Number of targets at most for each network, evenly spread over those with a finite realization in
+        shown: Largest number of targets per network. They are spread evenly over those with a finite realization in
             every cell.
 
     Raises:
@@ -61,7 +61,7 @@ def by_parametrization(cells: Sequence[Results], *, shown: int = 4) -> Figure:
     for panel, block in zip(panels, blocks, strict=True):
         if any(not np.array_equal(cell.objectives, block[0].objectives) for cell in block):
             raise ValueError(f"cells of one network must have the same targets, those of {panel.network} differ")
-        finite = np.flatnonzero(np.logical_and.reduce([cell.finite for cell in block]))
+        finite = np.flatnonzero(np.logical_and.reduce([cell.realized.finite for cell in block]))
         chosen.append(finite[_spread(len(finite), shown)])
     rows, columns = max(1, *map(len, chosen)), sum(map(len, blocks))
     side = min(1.15, (WIDE - 0.4 * len(blocks)) / columns)
@@ -78,8 +78,8 @@ def by_parametrization(cells: Sequence[Results], *, shown: int = 4) -> Figure:
                     axes.axis("off")
                     continue
                 index = samples[row]
-                angle = degrees(float(cell.angles["prediction_on_v"][index]))
-                _show(axes, cell.images[index], f"{label}\n{angle}" if row == 0 else angle)
+                angle = degrees(float(cell.evaluation.angles["prediction_on_v"][index]))
+                _show(axes, cell.realized.images[index], f"{label}\n{angle}" if row == 0 else angle)
                 if column == 0:
                     kind = "canonical" if cell.canonical[index] else "sampled"
                     axes.set_ylabel(f"#{index}, {kind}", fontsize=SMALL)
@@ -87,15 +87,15 @@ def by_parametrization(cells: Sequence[Results], *, shown: int = 4) -> Figure:
 
 
 def picture(images: Float[np.ndarray, "*batch h w c"]) -> Float[np.ndarray, "*batch h w 3"]:
-    """Inputs of a network as something to look at.
+    """Turn inputs of a network into pictures.
 
     Args:
-        images: Images (…, h, w, c): grey (c = 1) or RGB (3) in [0, 1], or frames of SRNet (5 or 6 channels: mask in
-            [-1, 1], normal in [-1, 1] and further ones, which are not shown).
+        images: Images (…, h, w, c): grey (c = 1) or RGB (c = 3) in [0, 1], or frames of SRNet (c = 5 or 6: mask and
+            normal in [-1, 1], and channels that are not shown).
 
     Returns:
-        RGB (…, h, w, 3) in [0, 1]: images as they are; of frames the normals, x to red, y to green and z to blue,
-        the darker the less the mask covers a pixel. NaN is black.
+        RGB (…, h, w, 3) in [0, 1]: images as they are, and the normals of frames (x is red, y green, z blue), darker
+        where the mask covers less of a pixel. NaN is black.
 
     Raises:
         ValueError: There is another number of channels.
@@ -110,7 +110,7 @@ def picture(images: Float[np.ndarray, "*batch h w c"]) -> Float[np.ndarray, "*ba
 
 
 def _weights(axes: Axes, vectors: dict[str, np.ndarray], names: tuple[str, ...], shown: int) -> None:
-    """Grouped horizontal bars of the features that weigh most in target or prediction, the largest first if not all."""
+    """Horizontal bars of the features that weigh most in target or prediction, largest first if some are left out."""
     weight = np.maximum(np.abs(vectors["target"]), np.abs(np.nan_to_num(vectors["prediction"])))
     features = np.argsort(-weight, kind="stable")[:shown] if len(weight) > shown else np.arange(len(weight))
     places = np.arange(len(features))
@@ -133,5 +133,5 @@ def _show(axes: Axes, image: np.ndarray, title: str) -> None:
 
 
 def _spread(count: int, most: int) -> np.ndarray:
-    """At most so many of the numbers 0 to count - 1, evenly spread, the first and the last among them."""
+    """At most `most` of the numbers 0 to count - 1, evenly spread, with the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)) if count else np.arange(0)

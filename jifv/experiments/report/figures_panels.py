@@ -1,4 +1,4 @@
-"""The cells of a study divided into panels, and each panel into groups, by what differs between them."""
+"""Panels for the cells of a study: one per network and power, grouped by whatever else differs."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,14 @@ _WORDS = {
 
 
 class Panel(NamedTuple):
-    """Cells of one network and power, by what else differs between them."""
+    """Cells of one network and power.
+
+    Attributes:
+        network: Network, layer and, where it is the same for all cells, the number of features.
+        power: The power as a title; "" where panels are not split by it.
+        groups: Cells by the label of what differs between groups.
+        by_features: Whether cells differ in their number of features.
+    """
 
     network: str
     power: str
@@ -24,40 +31,45 @@ class Panel(NamedTuple):
 
 
 def listed(cells: Sequence[Results]) -> list[Results]:
+    """Check that there are cells, and list them.
+
+    Raises:
+        ValueError: There are none, or `cells` is a single result.
+    """
     if isinstance(cells, Results) or not len(cells):
         raise ValueError("cells must be a sequence of at least one Results")
     return list(cells)
 
 
 def panels_of(cells: list[Results], *, split_by_power: bool = True) -> list[Panel]:
-    """Panels in the order of the cells; in each, groups in that order, and cells by the number of features."""
+    """Divide cells into panels and groups, both in the order of the cells; within a group they go by their features."""
     together: dict[Any, list[Results]] = {}
     for cell in cells:
         experiment = cell.experiment
-        power = experiment.settings.power if split_by_power else None
+        power = experiment.significance.power if split_by_power else None
         together.setdefault((experiment.network, experiment.layer, power), []).append(cell)
 
     def differ(value) -> bool:
         return any(len({value(cell) for cell in some}) > 1 for some in together.values())
 
     options = [option for option in _OPTIONS if differ(option)]
-    by_features = differ(features_of)
+    by_features = differ(_features)
     panels = []
     for (network, layer, power), some in together.items():
         labels = ["\n".join(option(cell) for option in options) for cell in some]
-        if len({(label, features_of(cell)) for label, cell in zip(labels, some, strict=True)}) < len(some):
+        if len({(label, _features(cell)) for label, cell in zip(labels, some, strict=True)}) < len(some):
             labels = [cell.experiment.name for cell in some]
         groups: dict[str, list[Results]] = {}
         for label, cell in zip(labels, some, strict=True):
             groups.setdefault(label, []).append(cell)
-        where = f"{network}, {layer}" + ("" if by_features else f", n = {features_of(some[0])}")
-        ordered = {label: sorted(group, key=features_of) for label, group in groups.items()}
+        where = f"{network}, {layer}" + ("" if by_features else f", n = {_features(some[0])}")
+        ordered = {label: sorted(group, key=_features) for label, group in groups.items()}
         panels.append(Panel(where, "" if power is None else f"k = {power:g}", ordered, by_features))
     return panels
 
 
-def features_of(cell: Results) -> int:
-    return cell.objectives.shape[1]
+def _features(cell: Results) -> int:
+    return cell.features
 
 
 def _word(name: str) -> str:
@@ -67,7 +79,7 @@ def _word(name: str) -> str:
 _OPTIONS = (
     lambda cell: _word(cell.experiment.aggregation),
     lambda cell: _word(cell.experiment.parametrization),
-    lambda cell: f"k = {cell.experiment.settings.power:g}",
+    lambda cell: f"k = {cell.experiment.significance.power:g}",
     lambda cell: f"smoothing {cell.experiment.smoothing:g}" if cell.experiment.smoothing else "not smoothed",
 )
-"""What groups the cells of a panel, where it differs, each as a label."""
+"""What divides a panel into groups where it differs, each as a label."""

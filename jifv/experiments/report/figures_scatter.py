@@ -1,6 +1,6 @@
-"""The scatter of one experiment (Fig. 2)."""
+"""The scatter of one experiment (Fig. 2 of the paper)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,40 +22,77 @@ from jifv.experiments.report.figures_style import (
     plain,
     shares_of,
 )
-from jifv.experiments.results import LOST, OBJECTIVES, Results
+from jifv.experiments.results import OBJECTIVES, Results, flags
+
+
+class _Series(NamedTuple):
+    """One row of the margin above the scatter: its label, and the names of its angles and of its colour."""
+
+    label: str
+    angles: str
+    colour: str
 
 
 def scatter(results: Results) -> Figure:
-    """Similarity after re-optimization over angle to the target, with both distributions in the margins (Fig. 2).
+    """Draw the similarity after re-optimization over the angle to the target, both with their distributions (Fig. 2).
 
     A ring marks a target of which too little is left to recover, a square a realization on the cosine's floor, and a
     number an outlier. The bar below shows the mean share β of the target in the singular vectors of BJ, the last one
     first.
     """
-    features, dimension = results.basis.shape
-    reduced = dimension < features
-    space = f"$\\mathbf{{R}}^{{{features}}}$"
-    ambient = (f"prediction\nin {space}", "prediction", "ambient" if reduced else "prediction")
-    on_v = (f"prediction\nin $V$, dim {dimension}", "prediction_on_v", "prediction")
-    series = [
-        *([ambient, on_v] if reduced else [ambient]),
-        *((name + ("\non $V$" if reduced else ""), f"{name}_on_v", name) for name in ("response", "random")),
-    ]
+    series = _series(results)
     figure = Figure(figsize=(5.6, 5.3 + 0.3 * len(series)), layout="constrained")
     axes = figure.subplot_mosaic(
         [["angles", "legend"], ["scatter", "ssim"], ["beta", "beta"]],
         width_ratios=(3, 1.4),
         height_ratios=(0.34 * len(series), 3, 0.22),
     )
-    main, top, right = axes["scatter"], axes["angles"], axes["ssim"]
-    top.sharex(main)
-    right.sharey(main)
-    stable = results.ssim["prediction"]
+    axes["angles"].sharex(axes["scatter"])
+    axes["ssim"].sharey(axes["scatter"])
+    _points(axes["scatter"], results, series)
+    _angles(axes["angles"], results, series, axes["scatter"].get_xlim())
+    _similarities(axes["ssim"], results, axes["scatter"].get_ylim())
+    _legend(axes["legend"], results)
+    _beta_bar(axes["beta"], results)
+    figure.suptitle(_title(results.experiment, results.features), fontsize=LETTERS)
+    return figure
+
+
+def _series(results: Results) -> list[_Series]:
+    reduced, dimension = results.calibrated.reduced, results.calibrated.basis.shape[1]
+    ambient = _Series(f"prediction\nin {_space(results)}", "prediction", "ambient" if reduced else "prediction")
+    on_v = _Series(f"prediction\nin $V$, dim {dimension}", "prediction_on_v", "prediction")
+    others = [_Series(name + ("\non $V$" if reduced else ""), f"{name}_on_v", name) for name in ("response", "random")]
+    return [ambient, on_v, *others] if reduced else [ambient, *others]
+
+
+def _space(results: Results) -> str:
+    return f"$\\mathbf{{R}}^{{{results.features}}}$"
+
+
+def _rings(results: Results) -> dict[str, tuple[str, np.ndarray]]:
+    """Marker and samples of each ring, by its name in the legend."""
+    found = flags(results)
+    return {
+        "target lost": ("o", found["lost"] | found["dead"]),
+        "on the cosine's floor": ("s", found["on_floor"]),
+    }
+
+
+def _place(results: Results) -> np.ndarray:
+    """Where each sample lies: the angle of its prediction, on V if there is one, and its similarity."""
+    name = "prediction_on_v" if results.calibrated.reduced else "prediction"
+    return np.stack([results.evaluation.angles[name], results.evaluation.ssim["prediction"]], -1)
+
+
+def _points(axes: Axes, results: Results, series: list[_Series]) -> None:
+    evaluation, reduced = results.evaluation, results.calibrated.reduced
+    stable = evaluation.ssim["prediction"]
     for _, name, colour in series[: 1 + reduced]:
         hollow = reduced and name == "prediction"
         for marker, kind in (("o", ~results.canonical), ("^", results.canonical)):
-            main.scatter(
-                results.angles[name][kind],
+            axes.scatter(
+                evaluation.angles[name][kind],
                 stable[kind],
                 s=26 if len(stable) <= FEW else 14,
                 marker=marker,
@@ -65,66 +102,72 @@ def scatter(results: Results) -> Figure:
                 alpha=0.85,
                 zorder=3,
             )
-    place = np.stack([results.angles[series[reduced][1]], stable], -1)
-    lost = (results.off_v > LOST) | (results.on_silent > LOST)
-    rings = {"target lost": ("o", lost), "on the cosine's floor": ("s", results.on_floor)}
-    for marker, marked in rings.values():
-        main.scatter(*place[marked].T, s=80, marker=marker, facecolor="none", edgecolor="black", linewidth=0.7)
+    place = _place(results)
+    for marker, marked in _rings(results).values():
+        axes.scatter(*place[marked].T, s=80, marker=marker, facecolor="none", edgecolor="black", linewidth=0.7)
 
-    widest = max(95.0, *(finite_of(results.angles[name]).max(initial=0) for _, name, _ in series))
-    lowest = min(0.9, *(finite_of(values).min(initial=1) for values in results.ssim.values()))
+    widest = max(95.0, *(finite_of(evaluation.angles[name]).max(initial=0) for _, name, _ in series))
+    lowest = min(0.9, *(finite_of(values).min(initial=1) for values in evaluation.ssim.values()))
     margin = 0.04 * (1 - lowest)
-    main.set_xlim(-0.03 * widest, 1.04 * widest)
-    main.set_ylim(lowest - margin, 1 + margin)
-    main.xaxis.set_major_locator(MultipleLocator(15 if widest < 120 else 30))
-    main.set_xlabel("angle to the target, degrees", fontsize=LETTERS)
-    main.set_ylabel("SSIM, re-optimized for the prediction", fontsize=LETTERS)
-    low, high = np.array([main.get_xlim(), main.get_ylim()]).T
-    around = np.stack([results.angles["prediction"], stable], -1)
-    _label_outliers(main, (place - low) / (high - low), (np.concatenate([place, around]) - low) / (high - low))
-    plain(main, "both")
+    axes.set_xlim(-0.03 * widest, 1.04 * widest)
+    axes.set_ylim(lowest - margin, 1 + margin)
+    axes.xaxis.set_major_locator(MultipleLocator(15 if widest < 120 else 30))
+    axes.set_xlabel("angle to the target, degrees", fontsize=LETTERS)
+    axes.set_ylabel("SSIM, re-optimized for the prediction", fontsize=LETTERS)
+    low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
+    around = np.stack([evaluation.angles["prediction"], stable], -1)
+    _label_outliers(axes, (place - low) / (high - low), (np.concatenate([place, around]) - low) / (high - low))
+    plain(axes, "both")
 
-    _distributions(top, [(results.angles[name], COLOURS[colour]) for _, name, colour in series], main.get_xlim())
-    top.set_yticks(-np.arange(len(series)), [label for label, _, _ in series])
-    top.tick_params(labelbottom=False)
-    medians = [degrees(median_of(results.angles[name])) for _, name, _ in series]
+
+def _angles(axes: Axes, results: Results, series: list[_Series], limits: tuple[float, float]) -> None:
+    """The margin above: the angles of each series."""
+    angles = results.evaluation.angles
+    _distributions(axes, [(angles[name], COLOURS[colour]) for _, name, colour in series], limits)
+    axes.set_yticks(-np.arange(len(series)), [each.label for each in series])
+    axes.tick_params(labelbottom=False)
+    medians = [degrees(median_of(angles[name])) for _, name, _ in series]
     for row, text in zip((0.62, *range(0, -len(series), -1)), ("median", *medians), strict=True):
-        top.text(1.015, row, text, transform=top.get_yaxis_transform(), va="center", fontsize=SMALL)
-    plain(top, "x")
+        axes.text(1.015, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL)
+    plain(axes, "x")
 
-    _distributions(right, [(results.ssim[name], COLOURS[name]) for name in OBJECTIVES], main.get_ylim(), upright=True)
-    right.set_xticks(range(len(OBJECTIVES)), list(OBJECTIVES), rotation=90)
-    right.tick_params(labelleft=False)
-    medians = [f"{median_of(results.ssim[name]):.2f}" for name in OBJECTIVES]
+
+def _similarities(axes: Axes, results: Results, limits: tuple[float, float]) -> None:
+    """The margin on the right: the similarity after re-optimization for each objective."""
+    ssim = results.evaluation.ssim
+    _distributions(axes, [(ssim[name], COLOURS[name]) for name in OBJECTIVES], limits, upright=True)
+    axes.set_xticks(range(len(OBJECTIVES)), list(OBJECTIVES), rotation=90)
+    axes.tick_params(labelleft=False)
+    medians = [f"{median_of(ssim[name]):.2f}" for name in OBJECTIVES]
     for column, text in zip((-1.05, *range(len(OBJECTIVES))), ("median", *medians), strict=True):
-        right.text(column, 1.02, text, transform=right.get_xaxis_transform(), ha="center", fontsize=SMALL)
-    right.set_title("SSIM, re-optimized for", fontsize=LETTERS, pad=13)
-    plain(right, "y")
+        axes.text(column, 1.02, text, transform=axes.get_xaxis_transform(), ha="center", fontsize=SMALL)
+    axes.set_title("SSIM, re-optimized for", fontsize=LETTERS, pad=13)
+    plain(axes, "y")
 
-    drawn = np.isfinite(place).all(-1)
+
+def _legend(axes: Axes, results: Results) -> None:
+    drawn = np.isfinite(_place(results)).all(-1)
     missing = (~drawn).sum()
     grey: dict[str, Any] = {"color": "#333333", "linestyle": "none", "markersize": 4.5}
     ring: dict[str, Any] = {**grey, "fillstyle": "none", "markersize": 8}
+    hollow = f"hollow: in {_space(results)}"
     entries = [
         ((~results.canonical).any(), Line2D([], [], marker="o", label="sampled", **grey)),
         (results.canonical.any(), Line2D([], [], marker="^", label="canonical", **grey)),
-        (reduced, Line2D([], [], marker="o", fillstyle="none", label=f"hollow: in {space}", **grey)),
+        (results.calibrated.reduced, Line2D([], [], marker="o", fillstyle="none", label=hollow, **grey)),
         *(
             ((marked & drawn).any(), Line2D([], [], marker=marker, label=label, **ring))
-            for label, (marker, marked) in rings.items()
+            for label, (marker, marked) in _rings(results).items()
         ),
-        (missing, Line2D([], [], linestyle="none", label=f"NaN: {missing} of {len(place)}")),
+        (missing, Line2D([], [], linestyle="none", label=f"NaN: {missing} of {len(drawn)}")),
     ]
+    axes.axis("off")
     handles = [handle for wanted, handle in entries if wanted]
-    axes["legend"].axis("off")
-    axes["legend"].legend(handles=handles, loc="upper left", fontsize=SMALL, frameon=False, borderpad=0)
-    _beta_bar(axes["beta"], results)
-    figure.suptitle(_title(results.experiment, features), fontsize=LETTERS)
-    return figure
+    axes.legend(handles=handles, loc="upper left", fontsize=SMALL, frameon=False, borderpad=0)
 
 
 def _beta_bar(axes: Axes, results: Results) -> None:
-    """The mean of β as one bar, whose legend has the numbers: no part is too thin for that."""
+    """Draw the mean of β as one bar. Its legend has the numbers, because some parts are too thin for them."""
     parts = shares_of(results)
     for name, share, colour, hatch, left in parts:
         axes.barh(0, share, 0.8, left, color=colour, hatch=hatch, label=f"{name}: {share:.2f}", **EDGE)
@@ -139,9 +182,9 @@ def _beta_bar(axes: Axes, results: Results) -> None:
 def _distributions(
     axes: Axes, rows: list[tuple[np.ndarray, str]], limits: tuple[float, float], *, upright: bool = False
 ) -> None:
-    """For each row points, or a histogram of its own scale if they are many, and the median as a line.
+    """Draw each row as points, or as a histogram of its own scale if they are many, with the median as a line.
 
-    Rows lie at 0, -1, …, or if upright at 0, 1, ….
+    Rows lie at 0, -1, …, and columns (upright) at 0, 1, ….
     """
     for row, (values, colour) in enumerate(rows):
         place, finite = row if upright else -row, finite_of(values)
@@ -166,7 +209,7 @@ def _distributions(
 
 
 def _label_outliers(axes: Axes, place: np.ndarray, obstacles: np.ndarray, most: int = 8) -> None:
-    """The numbers of the samples furthest from the others, where no point is in the way; all in shares of the axes."""
+    """Number the samples furthest from the others where no point is in the way. Units are shares of the axes."""
     finite = np.flatnonzero(np.isfinite(place).all(-1))
     if not len(finite):
         return
@@ -192,8 +235,8 @@ def _label_outliers(axes: Axes, place: np.ndarray, obstacles: np.ndarray, most: 
 
 
 def _title(experiment: Experiment, features: int) -> str:
-    settings = experiment.settings
+    settings, power = experiment.settings, experiment.significance.power
     return (
-        f"{experiment.name}: {experiment.network}, {experiment.layer} ({features} features), k = {settings.power:g}\n"
+        f"{experiment.name}: {experiment.network}, {experiment.layer} ({features} features), k = {power:g}\n"
         f"{experiment.samples} samples, {settings.adam_steps} Adam + {settings.lbfgs_steps} L-BFGS steps"
     )

@@ -4,20 +4,21 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jifv.experiments.report import figures, page
 from jifv.experiments.report.summary import samples, summary
-from jifv.experiments.report.tables import markdown, tables, timings
+from jifv.experiments.report.tables import Table, markdown, settings, tables, timings
 from jifv.experiments.results import Results
 from jifv.experiments.studies import Preset, Study
 
 _CAPTIONS = {
-    "figure": "What the study shows",
+    "figure": "Main result",
     "angles": "Angles to the target by condition",
-    "gallery": "Realizations beside target, prediction and response",
+    "gallery": "Realizations with the weights of target, prediction and response",
 }
 
 
@@ -28,13 +29,13 @@ def write(
     *,
     name: str,
     preset: Preset,
-    weights: dict[str, str],
-) -> dict:
-    """Writes all files of a study, each replaced only once it is complete.
+    weights: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write all files of a study, each replaced only once it is complete.
 
     Args:
         study: What was run.
-        cells: What `jifv.experiments.experiment.run` returned for each of its experiments.
+        cells: What `jifv.experiments.run.run` returned for each of its experiments.
         folder: Where to; made if it does not exist.
         name: The study's name on the command line.
         preset: Which size of it was run, before options changed that.
@@ -49,7 +50,9 @@ def write(
     _replace(folder / "summary.json", json.dumps(report, indent=2) + "\n")
     _replace(folder / "samples.csv", _csv(row for results in cells for row in samples(results)))
     shown = tables(report)
-    _replace(folder / "tables.md", "\n".join(markdown(table) for table in shown))
+    facts, varied = settings(report["cells"])
+    asked = [Table("settings", ("option", "value"), facts), *varied]
+    _replace(folder / "tables.md", "\n".join(markdown(table) for table in [*shown, *asked]))
     if study.figure == "timings":
         _replace(folder / "table1.csv", _csv(timings(report)))
     pictures = {}
@@ -76,7 +79,7 @@ def _caption(stem: str) -> str:
     return stem
 
 
-def _csv(rows: Iterable[dict]) -> str:
+def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
     rows = list(rows)
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, rows[0])
@@ -90,7 +93,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _replace_by(path: Path, write_to: Callable[[Path], object]) -> None:
-    """Writes beside the file and then renames, so that a run that is killed leaves the old file or the new one."""
+    """Write beside the file and then rename, so that a run that is killed leaves the old file or the new one."""
     beside = path.with_name(f"partial-{path.name}")
     write_to(beside)
     os.replace(beside, path)
