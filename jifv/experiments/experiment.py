@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jifv.experiments._seam import Settings, Significance
 from jifv.experiments.options import BY_NAME, OPTIONS
+from jifv.significance import Significance
+from jifv.visualization import Settings
 
 
 @dataclass(frozen=True)

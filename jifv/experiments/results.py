@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jifv.critical import CriticalSpace
-from jifv.evaluate import Choice
-from jifv.experiments._seam import angle
+from jifv.evaluate import Choice, angle
 from jifv.experiments.experiment import Experiment
 
 OBJECTIVES = ("prediction", "target", "response", "random")

@@ -17,18 +17,21 @@ from jaxtyping import Array, Float, Int
 
 from jifv import aggregate, evaluate
 from jifv import objectives as sample
-from jifv._core.devices import compiler_options, in_turn, leads, over_samples, together
+from jifv._core.devices import in_turn, leads, over_samples, together
 from jifv._core.progress import bar
 from jifv._core.provenance import commit
+from jifv._core.tuning import compiler_options
 from jifv.critical import critical_spaces
-from jifv.experiments._seam import Inversion, compress, invert, linearize, reoptimize, visualize
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.registry import AGGREGATIONS, PARAMETRIZATIONS
 from jifv.experiments.results import Calibrated, Realized, Reoptimized, Results, candidates, evaluated
 from jifv.experiments.store import Store
+from jifv.inversion import Inversion, invert, stationarity
+from jifv.jacobian import compress, linearize
 from jifv.models import Network, load
 from jifv.parametrize import Parametrization
 from jifv.response import Response, compose
+from jifv.visualization import visualize
 
 _SSIM_WINDOW = 11
 
@@ -226,44 +229,34 @@ def _realize(
             progress=progress,
             description=f"{experiment.name}: visualize {label}",
         )
-        found = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], found)
+        parameters, response = (np.asarray(each)[: len(rows)] for each in (found.parameters, found.response))
     with _timed(seconds, "jacobian"), bar(f"{experiment.name}: Jacobians of {label}", len(rows), progress) as advance:
         jacobians = []
-        for each in in_turn(problem.to_compressed, problem.mesh, found.parameters):
+        for each in in_turn(problem.to_compressed, problem.mesh, parameters):
             jacobians.append(each)
             advance()
         compressed = np.stack(jacobians)
     with _timed(seconds, "invert"):
-        inversion = together(problem.invert, problem.mesh, found.response, compressed)
+        inversion = together(problem.invert, problem.mesh, response, compressed)
     share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
+    rest = stationarity(response, compressed, objectives, significance=experiment.significance)
+    finite = np.asarray(found.finite)[: len(rows)]
+    ends = ("value", "cosine", "gradient_norm", "adam_steps", "lbfgs_steps", "on_floor")
     realized = Realized(
-        parameters=found.parameters,
-        images=np.asarray(problem.to_images(jnp.asarray(found.parameters))),
-        response=found.response,
-        value=found.value,
-        cosine=found.cosine,
-        gradient_norm=found.gradient_norm,
-        adam_steps=found.adam_steps,
-        lbfgs_steps=found.lbfgs_steps,
-        on_floor=found.on_floor,
-        finite=found.finite,
+        parameters=parameters,
+        images=np.asarray(problem.to_images(jnp.asarray(parameters))),
+        response=response,
+        finite=finite,
+        **{name: np.asarray(getattr(found, name))[: len(rows)] for name in ends},
         prediction=inversion.objective,
         singular_values=inversion.singular_values,
         gap=inversion.gap,
         dead=inversion.dead,
-        beta=np.where(found.finite[:, None], share, np.nan),
-        stationarity=np.where(found.finite, _stationarity(share, inversion.singular_values), np.nan),
+        beta=np.where(finite[:, None], share, np.nan),
+        stationarity=np.where(finite, rest, np.nan),
         compressed=compressed if experiment.critical_samples else None,
     )
     return realized, seconds
-
-
-def _stationarity(share: np.ndarray, singular_values: np.ndarray) -> np.ndarray:
-    """‖JᵀBv*‖/σ₁(BJ) of each sample, from the shares β; 0 where J is."""
-    # Where a target lies on silent features its gradient is 0 there, and the stiff directions say nothing of it.
-    values = np.where(np.isfinite(singular_values), singular_values, 0)
-    largest = values.max(-1)
-    return np.sqrt(np.sum(share[:, ::-1] * np.square(values), -1)) / np.where(largest > 0, largest, 1)
 
 
 def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> tuple[Calibrated, dict[str, float]]:
@@ -308,7 +301,7 @@ def _reoptimize(
     before = problem.to_images(jnp.asarray(parameters[rows]))
     with _timed(seconds, "reoptimize"):
         for name, objectives in wanted.items():
-            after = reoptimize(
+            after = evaluate.reoptimize(
                 problem.f,
                 *_padded(experiment, parameters[rows], _usable(objectives, problem.objectives[rows])),
                 significance=experiment.significance,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
-from jifv.experiments._seam import Settings
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.options import BY_NAME
+from jifv.visualization import Settings
 
 Preset = Literal["quick", "paper"]
 

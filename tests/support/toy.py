@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jifv
-from jifv.experiments._seam import Settings
 from jifv.experiments.experiment import Experiment
 from jifv.models import Network
+from jifv.visualization import Settings
 
 FEATURES = 5
 TOY = Experiment(
