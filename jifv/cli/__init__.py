@@ -2,13 +2,12 @@
 
 import typer
 
-from jifv.cli import models
-from jifv.cli.reproduce import reproduce
+from jifv.cli import models, reproduce
 
 app = typer.Typer(
     help="Inverse feature visualization: from an input back to the objective it was optimized for.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.command()(reproduce)
+app.command()(reproduce.reproduce)
 app.add_typer(models.app, name="models")

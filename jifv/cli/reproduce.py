@@ -14,8 +14,9 @@ from rich.table import Table
 from jifv._core.devices import leads, sample_mesh
 from jifv.cli import machine
 from jifv.cli.errors import complain
-from jifv.experiments.experiment import Experiment, identity, network_of, run
-from jifv.experiments.report import summary as report
+from jifv.experiments.experiment import Experiment
+from jifv.experiments.report import files, tables
+from jifv.experiments.run import identity, network_of, run
 from jifv.experiments.store import Store
 from jifv.experiments.studies import STUDIES, Preset, Study
 
@@ -140,17 +141,17 @@ def _reproduce(
         seconds += store.total_seconds()
     if not leads():
         return
-    summary = report.write(study, results, folder, name=name, preset=preset, weights=digests)
+    summary = files.write(study, results, folder, name=name, preset=preset, weights=digests)
     if quiet:
         return
-    for table in report.tables(summary):
+    for table in tables.tables(summary):
         shown = Table(title=table.title, title_justify="left")
         for index, column in enumerate(table.columns):
             shown.add_column(column, justify="right" if index else "left")
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)
-    for remark in report.remarks(summary):
+    for remark in tables.remarks(summary):
         console.print(remark)
     console.print(f"{seconds:.0f} s; results in {folder}, to look at in {folder / 'report.html'}")
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from support.toy import FEATURES, TOY, network, scores
 
-from jifv.experiments.experiment import OBJECTIVES, Results, identity, run
+from jifv.experiments.results import OBJECTIVES, Results
+from jifv.experiments.run import identity, run
 from jifv.experiments.store import Store
 from jifv.experiments.studies import smaller
 from jifv.visualization import Settings
@@ -31,21 +32,23 @@ def arrays(results):
 
 
 def test_trivial_direction_is_found_and_removed(results):
-    share = results.beta.mean(0)
+    share = results.realized.beta.mean(0)
     assert share[:2].sum() > 0.95  # the whole target is in the trivial direction and the one after
     assert share[1] > 0.2
-    assert results.basis.shape == (FEATURES, FEATURES - 1)
+    assert results.calibrated.basis.shape == (FEATURES, FEATURES - 1)
     np.testing.assert_allclose(
-        np.abs(results.spaces[0].cokernel[:, 0]), np.ones(FEATURES) / np.sqrt(FEATURES), atol=1e-3
+        np.abs(results.calibrated.spaces[0].cokernel[:, 0]), np.ones(FEATURES) / np.sqrt(FEATURES), atol=1e-3
     )
-    assert np.median(results.angles["prediction"]) > 20
-    assert np.median(results.angles["prediction_on_v"]) < 2
-    assert np.median(results.angles["response_on_v"]) > 3 * np.median(results.angles["prediction_on_v"])
+    assert np.median(results.evaluation.angles["prediction"]) > 20
+    assert np.median(results.evaluation.angles["prediction_on_v"]) < 2
+    assert np.median(results.evaluation.angles["response_on_v"]) > 3 * np.median(
+        results.evaluation.angles["prediction_on_v"]
+    )
 
 
 def test_share_off_v_is_that_of_the_mean(results):
     mean = results.objectives.mean(-1) * np.sqrt(FEATURES)
-    np.testing.assert_allclose(results.off_v, mean**2, atol=1e-3)
+    np.testing.assert_allclose(results.evaluation.off_v, mean**2, atol=1e-3)
 
 
 def test_objectives_are_sampled_and_canonical(results):
@@ -57,15 +60,17 @@ def test_objectives_are_sampled_and_canonical(results):
 
 def test_stationarity_is_the_gradient_over_the_largest_singular_value(results):
     # The gradient of the significance is s·JᵀBv with s the power of the cosine, see `gradient_product`.
-    size = results.gradient_norm / results.cosine**TOY.settings.power
-    np.testing.assert_allclose(results.stationarity, size / results.singular_values[:, 0], rtol=1e-2, atol=1e-6)
+    size = results.realized.gradient_norm / results.realized.cosine**TOY.significance.power
+    np.testing.assert_allclose(
+        results.realized.stationarity, size / results.realized.singular_values[:, 0], rtol=1e-2, atol=1e-6
+    )
 
 
 def test_without_algorithm_1_the_space_is_the_ambient_one():
     plain = run(short(jacobians=0), network(scores), progress=False)
-    assert plain.spaces == []
-    np.testing.assert_array_equal(plain.basis, np.eye(FEATURES))
-    np.testing.assert_array_equal(plain.prediction_on_v, plain.prediction)
+    assert plain.calibrated.spaces == []
+    np.testing.assert_array_equal(plain.calibrated.basis, np.eye(FEATURES))
+    np.testing.assert_array_equal(plain.calibrated.prediction, plain.realized.prediction)
     assert "critical" not in plain.seconds
     assert {"visualize", "jacobian", "invert", "reoptimize"} == plain.seconds.keys()
 
@@ -77,7 +82,9 @@ def test_first_features_are_those_of_the_layer():
     twice = network(doubled)._replace(output_shape=(2 * FEATURES,), feature_names=tuple("abcdefghij"))
     first = run(short(features=FEATURES), twice, progress=False)
     assert first.feature_names == tuple("abcde")
-    np.testing.assert_allclose(first.response, run(short(), network(scores), progress=False).response, rtol=1e-4)
+    np.testing.assert_allclose(
+        first.realized.response, run(short(), network(scores), progress=False).response, rtol=1e-4
+    )
 
 
 def test_more_features_than_there_are_is_an_error():
@@ -88,7 +95,9 @@ def test_more_features_than_there_are_is_an_error():
 def test_batches_change_nothing_but_rounding(results):
     again = run(replace(TOY, batch_size=3), network(scores), progress=False)
     np.testing.assert_array_equal(again.objectives, results.objectives)
-    assert np.median(again.angles["prediction_on_v"]) < 2  # two hundred steps from a rounding error are another optimum
+    assert (
+        np.median(again.evaluation.angles["prediction_on_v"]) < 2
+    )  # two hundred steps from a rounding error are another optimum
 
 
 def test_same_seed_gives_the_same_numbers():
@@ -136,12 +145,12 @@ def test_samples_that_are_not_finite_are_left_out():
         return jnp.where(jnp.mean(x) > 0.502, jnp.nan, scores(x))
 
     some = run(short(lbfgs_steps=2), network(broken), progress=False)
-    lost = ~some.finite
+    lost = ~some.realized.finite
     assert 0 < lost.sum() < len(lost)
-    for values in (*some.angles.values(), some.ssim["prediction"], some.stationarity):
+    for values in (*some.evaluation.angles.values(), some.evaluation.ssim["prediction"], some.realized.stationarity):
         assert np.isnan(values[lost]).all()
         assert np.isfinite(values[~lost]).all()
-    assert np.isfinite(some.mean_beta).all()
+    assert np.isfinite(some.realized.mean_beta).all()
 
 
 def test_network_that_is_never_finite_is_an_error():
@@ -153,7 +162,7 @@ def test_results_are_arrays_of_the_samples(results):
     for name, value in arrays(results).items():
         if isinstance(value, np.ndarray) and name != "basis":
             assert len(value) == TOY.samples, name
-    assert results.reoptimized.keys() == results.ssim.keys() == set(OBJECTIVES)
+    assert results.reoptimized.keys() == results.evaluation.ssim.keys() == set(OBJECTIVES)
     assert Results._fields == tuple(results._asdict())
 
 
@@ -187,4 +196,4 @@ def test_float64_runs(x64):
     exact = run(replace(TOY, settings=Settings(adam_steps=20, lbfgs_steps=20)), network(scores), progress=False)
     assert exact.objectives.dtype == np.float64
     assert jax.config.jax_enable_x64
-    assert exact.prediction.dtype == np.float64
+    assert exact.realized.prediction.dtype == np.float64

@@ -542,7 +542,7 @@ RUN = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from support.toy import TOY, network, scores
-from jifv.experiments.experiment import identity, run
+from jifv.experiments.run import identity, run
 from jifv.experiments.studies import smaller
 from jifv.experiments.store import Store
 [cell] = smaller([TOY], adam_steps=30, lbfgs_steps=10, batch_size=1)
