@@ -1,6 +1,5 @@
 """One door to every network: ``load("densenet", layer="dense3")`` gives x → activations and what goes with it."""
 
-import hashlib
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from flax.traverse_util import flatten_dict
 from jifv._core.check import check_nonnegative
 from jifv.models.files import cache
 from jifv.models.files.convert import CARDS, convert
-from jifv.models.files.storage import read_weights
+from jifv.models.files.storage import check_digest, digest, read_weights
 from jifv.models.networks import densenet, frames, googlenet, srnet
 from jifv.parametrize import fourier
 
@@ -124,6 +123,8 @@ def load(
     kind = _ENTRIES[name].kind
     path = Path(weights) if weights else _found(name)
     model, variables, metadata = _read(path, name, kind)
+    if not weights and _ENTRIES[name].digest:
+        check_digest(path, digest(variables, metadata.get("pool", "")), _ENTRIES[name].digest)
     size = _size(model, kind, name, input_size)
     card = "" if weights else _card(path)
     check_nonnegative("smoothing", smoothing)
@@ -150,7 +151,7 @@ def load(
         layers=model.layer_names,
         feature_names=names,
         card=card,
-        digest=_digest(variables, metadata),
+        digest=digest(variables, metadata.get("pool", "") + metadata.get("smoothing", "")),
         smoothing_width=width,
     )
 
@@ -202,21 +203,30 @@ _SRNET = _Kind(
 
 
 class _Entry(NamedTuple):
-    """A network by its name; ``shipped`` is its file in the package, None for one that is converted to the cache."""
+    """A network by its name.
+
+    ``shipped`` is its file in the package, None for one that is converted to the cache; ``digest`` is the
+    `Network.digest` of what ships, so that a damaged file is noticed. Cached files hold their own.
+    """
 
     kind: _Kind
     shipped: str | None
     missing: str
+    digest: str = ""
 
 
 _ENTRIES = {
     "densenet": _Entry(
-        _DENSENET, "densenet_bc_100_12_cifar10", "train them by python -m jifv.models.training.densenet"
+        _DENSENET,
+        "densenet_bc_100_12_cifar10",
+        "train them by python -m jifv.models.training.densenet",
+        "5609cf76542eb6ace0982ca48793524c70feb7f4395ec04fb53a84b64af15e82",
     ),
     "densenet-no-deer": _Entry(
         _DENSENET,
         "densenet_bc_100_12_cifar10_no_deer",
         "train them by python -m jifv.models.training.densenet",
+        "0308b42637faca757b85cb752bd25511a8874c3ebd8af57582ab9819badf5f8b",
     ),
     "googlenet": _Entry(
         _googlenet("torchvision"),
@@ -228,7 +238,12 @@ _ENTRIES = {
         None,
         "run `jifv models convert googlenet-bvlc --from FILE` with BVLC's .caffemodel or a copy of it, .onnx or .npz",
     ),
-    "srnet": _Entry(_SRNET, "srnet", "train them by python -m jifv.models.training.srnet"),
+    "srnet": _Entry(
+        _SRNET,
+        "srnet",
+        "train them by python -m jifv.models.training.srnet",
+        "efa07ff0fb5beaffc5ffff01aeeda584232deb432c21a1ea61f2924f535d4d0b",
+    ),
 }
 
 
@@ -257,7 +272,7 @@ def _found(name: str) -> Path:
 
 def _card(path: Path) -> str:
     card = path.with_suffix(".md")
-    return card.read_text(encoding="utf-8") if card.is_file() else ""
+    return card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
 
 
 def _said(card: str, subject: str) -> str:
@@ -329,11 +344,3 @@ def _smooth(
         calibrated = googlenet.calibrate(smooth, variables, images, layer=layer)
     typical = jnp.sqrt(jnp.mean(jnp.square(activations)))
     return smooth, calibrated, smoothing * float(typical)
-
-
-def _digest(variables: dict, metadata: Mapping[str, str]) -> str:
-    digest = hashlib.sha256((metadata.get("pool", "") + metadata.get("smoothing", "")).encode())
-    for name, leaf in sorted(flatten_dict(variables, sep="/").items()):
-        digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pooch
 import requests
 
+from jifv._core.files import naming
 from jifv._core.progress import bar
 from jifv.models.files import cache
 from jifv.models.files.convert import convert
@@ -15,14 +16,15 @@ _MEBIBYTE = 2**20
 
 
 class _Download(NamedTuple):
-    """A public file and how its sha256 begins, which is all that its publisher says of it."""
+    """A public file: how its sha256 begins, which is all that its publisher says of it, and how large it may be."""
 
     url: str
     sha256: str
+    most_bytes: int
 
 
 _DOWNLOADS = {
-    "googlenet": _Download("https://download.pytorch.org/models/googlenet-1378be20.pth", "1378be20"),
+    "googlenet": _Download("https://download.pytorch.org/models/googlenet-1378be20.pth", "1378be20", 64 * _MEBIBYTE),
 }
 
 
@@ -53,7 +55,7 @@ def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
     url = url or published.url
 
     def download(url: str, output_file: str, _) -> None:
-        _resume(url, partial, progress)
+        _resume(url, partial, published.most_bytes, progress)
         partial.replace(output_file)
 
     pooch.get_logger().setLevel("WARNING")  # or it advises to pass the whole hash, which nobody publishes
@@ -74,12 +76,13 @@ def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
     return cache.store(converted._replace(metadata={**converted.metadata, "url": url}))
 
 
-def _resume(url: str, partial: Path, progress: bool) -> None:
+def _resume(url: str, partial: Path, most_bytes: int, progress: bool) -> None:
     """Downloads what is missing of a file.
 
     No ``If-Range``: the file's hash is checked in the end, and says more than a server's word on whether it changed.
     """
     start = partial.stat().st_size if partial.is_file() else 0
+    _check_size(url, partial, start, most_bytes)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=30) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
@@ -87,18 +90,30 @@ def _resume(url: str, partial: Path, progress: bool) -> None:
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             start = 0
-        missing = response.headers.get("Content-Length")
-        size = start + int(missing) if missing else None
+        missing = response.headers.get("Content-Length", "")
+        size = start + int(missing) if missing.isdecimal() else None
+        _check_size(url, partial, size or 0, most_bytes)
+        came = start
         with (
+            naming(partial),
             partial.open("ab" if start else "wb") as file,
             bar(f"{partial.stem}, MiB", -(-(size or 0) // _MEBIBYTE), progress) as advance,
         ):
             advance(start // _MEBIBYTE)
             for chunk in response.iter_content(_MEBIBYTE):
+                came += len(chunk)
+                _check_size(url, partial, came, most_bytes)
                 file.write(chunk)
                 advance(1)
     if size is not None and partial.stat().st_size < size:
         raise OSError(f"the connection was closed after {partial.stat().st_size} of {size} bytes")
+
+
+def _check_size(url: str, partial: Path, size: int, most_bytes: int) -> None:
+    """Raise if a download has, or will have, more bytes than the file has, and remove what came of it."""
+    if size > most_bytes:
+        partial.unlink(missing_ok=True)
+        raise ValueError(f"{url} has another file: it must have at most {most_bytes:,} bytes, got {size:,}")
 
 
 def _check(path: Path, url: str, expected: str) -> None:

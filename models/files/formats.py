@@ -4,13 +4,14 @@ Nothing in a file is ever run. What a file is its first bytes tell, except for t
 ``.onnx`` and ``.caffemodel``, which go by their ending; they need the package onnx (``pip install "jifv[convert]"``).
 """
 
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jifv.models.files.torch_file import LEGACY_MAGIC, read_torch
+from jifv.models.files.torch_file import LEGACY_MAGIC, check_unpacked_size, read_torch
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -29,8 +30,11 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if head.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path} is damaged: a zip archive without its end")
-        with zipfile.ZipFile(path) as archive:
-            arrays = any(name.endswith(".npy") for name in archive.namelist())
+        try:
+            with zipfile.ZipFile(path) as archive:
+                arrays = any(name.endswith(".npy") for name in archive.namelist())
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read as a zip archive: {error}") from error
         return read_npz(path) if arrays else read_torch(path)
     if path.suffix == ".onnx":
         return read_onnx(path)
@@ -46,14 +50,36 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, no ``.npz``, or holds Python objects.
+        ValueError: If the file is damaged, encrypted, no ``.npz``, larger than any network, or holds Python objects.
     """
     path = _existing(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as archive:
+            check_unpacked_size(archive)
+            entries = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            for info in entries:
+                _check_npy(archive, info)
+            return {info.filename.removesuffix(".npy"): _read_npy(archive, info) for info in entries}
+    except Exception as error:  # whatever a damaged or hostile archive runs into
         raise ValueError(f"{path} cannot be read as an .npz: {error}") from error
+
+
+def _check_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """Raise unless an array is as large as its header says: NumPy allocates what the header says before it reads."""
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read_header:
+            raise ValueError(f"{info.filename} has the unknown version {version} of NumPy's format")
+        shape, _, dtype = read_header[version](file)
+        size, claimed = info.file_size - file.tell(), math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and size != claimed:
+        raise ValueError(f"{info.filename} must have {claimed:,} bytes for its shape {shape}, got {size:,}")
+
+
+def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def read_onnx(path: str | Path) -> dict[str, np.ndarray]:
@@ -69,7 +95,6 @@ def read_onnx(path: str | Path) -> dict[str, np.ndarray]:
     path = _existing(path)
     try:
         import onnx  # pyright: ignore[reportMissingImports]
-        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise _no_onnx(path) from error
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -79,7 +104,7 @@ def read_onnx(path: str | Path) -> dict[str, np.ndarray]:
         if elsewhere := [tensor.name for tensor in tensors if tensor.data_location == tensor.EXTERNAL]:
             raise ValueError(f"it keeps {len(elsewhere)} tensors in another file, such as {elsewhere[0]}")
         return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in tensors}
-    except (DecodeError, ValueError, OSError) as error:
+    except Exception as error:  # whatever a damaged file runs into, protobuf's DecodeError for one
         raise ValueError(f"{path} cannot be read as ONNX: {error}") from error
 
 

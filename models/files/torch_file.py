@@ -7,7 +7,9 @@ tensors; only then are the numbers read, within the bounds of their blocks.
 
 import collections
 import io
+import math
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,12 @@ import numpy as np
 
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 """How a file begins that PyTorch before 1.6 wrote: torch's magic number, pickled."""
+
+MOST_BYTES = 2**30
+"""What an archive may unpack to, and what the tensors of a file may come to: many times any network here."""
+
+_MOST_PICKLED = 2**21
+"""Bytes of a pickle, of which a GoogLeNet has 50,000: one of 400 MB takes minutes to unpickle, whatever it holds."""
 
 _DTYPES = {
     "torch.DoubleStorage": "f8",
@@ -51,6 +59,11 @@ class _Tensor(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of bytes as an array, which for an expanded tensor is more than its storage has."""
+        return math.prod(self.shape) * np.dtype(self.storage.dtype).itemsize
 
 
 class _Unpickler(pickle.Unpickler):
@@ -108,9 +121,10 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             state, read = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
             if not isinstance(state, dict):
-                raise ValueError(f"it holds a {type(state).__name__}; expected a dictionary of tensors")
+                raise ValueError(f"it must hold a dictionary of tensors, got a {type(state).__name__}")
             state = state.get("state_dict", state)
             tensors = {name: value for name, value in state.items() if isinstance(value, _Tensor)}
+            _check_size("its tensors", sum(tensor.size for tensor in tensors.values()))
             return {name: _array(tensor, read(tensor.storage)) for name, tensor in tensors.items()}
     except Exception as error:  # whatever a damaged or hostile pickle runs into
         raise ValueError(f"{path} cannot be read as a file of torch.save: {error}") from error
@@ -118,16 +132,20 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
 
 def _read_zip(file: io.BufferedReader) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
     archive = zipfile.ZipFile(file)
+    check_unpacked_size(archive)
     (index,) = (name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
     folder = index.removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.namelist():
-        _check_byte_order(archive.read(f"{folder}byteorder") == b"little")
-    state = _Unpickler(io.BytesIO(archive.read(index))).load()
+        with archive.open(f"{folder}byteorder") as entry:
+            _check_byte_order(entry.read(16) == b"little")
+    if (size := archive.getinfo(index).file_size) > _MOST_PICKLED:
+        raise ValueError(_too_long(f"{size:,}"))
+    state, _ = _unpickle(io.BytesIO(archive.read(index)))
 
     def read(storage: _Storage) -> np.ndarray:
         info = archive.getinfo(f"{folder}data/{storage.key}")
         if info.file_size != storage.size:
-            raise ValueError(f"storage {storage.key} has {info.file_size} bytes; expected {storage.size}")
+            raise ValueError(f"storage {storage.key} must have {storage.size} bytes, got {info.file_size}")
         return np.frombuffer(archive.read(info), f"<{storage.dtype}")
 
     return state, read
@@ -137,21 +155,56 @@ def _read_legacy(file: io.BufferedReader) -> tuple[Any, Callable[[_Storage], np.
     file.seek(0)
     if file.read(len(LEGACY_MAGIC)) != LEGACY_MAGIC:
         raise ValueError("neither a zip archive nor a file with torch's magic number")
-    _Unpickler(file).load()  # the version of the protocol
-    _check_byte_order(_Unpickler(file).load()["little_endian"])
-    unpickler = _Unpickler(file)
-    state = unpickler.load()
+    _unpickle(file)  # the version of the protocol
+    _check_byte_order(_unpickle(file)[0]["little_endian"])
+    state, storages = _unpickle(file)
     blocks = {}
-    for key in _Unpickler(file).load():
-        storage = unpickler.storages[key]
+    for key in _unpickle(file)[0]:
+        storage = storages[key]
         count = np.frombuffer(file.read(8), "<i8").item()
         if count != storage.count:
-            raise ValueError(f"storage {key} has {count} numbers; expected {storage.count}")
+            raise ValueError(f"storage {key} must have {storage.count} numbers, got {count}")
         block = file.read(storage.size)
         if len(block) != storage.size:
             raise ValueError(f"it ends within storage {key}")
         blocks[storage.key] = np.frombuffer(block, f"<{storage.dtype}")
     return state, lambda storage: blocks[storage.key]
+
+
+def _unpickle(file: io.BufferedIOBase) -> tuple[Any, dict[str, _Storage]]:
+    """Unpickle what begins here, and leave the file behind it. Return the object and the storages that it refers to.
+
+    The opcodes are looked through first: a memo's index of four bytes makes Python allocate gigabytes.
+    """
+    start = file.tell()
+    content = file.read(_MOST_PICKLED + 1)
+    stream = io.BytesIO(content)
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
+                raise pickle.UnpicklingError(f"its pickle remembers {argument:,} objects in {len(content):,} bytes")
+    except ValueError as error:
+        if len(content) > _MOST_PICKLED and stream.tell() >= len(content):
+            raise ValueError(_too_long("more")) from error
+        raise
+    length = stream.tell()
+    file.seek(start + length)
+    unpickler = _Unpickler(io.BytesIO(content[:length]))
+    return unpickler.load(), unpickler.storages
+
+
+def _too_long(size: str) -> str:
+    return f"its pickle must have at most {_MOST_PICKLED:,} bytes, got {size}"
+
+
+def check_unpacked_size(archive: zipfile.ZipFile) -> None:
+    """Raise unless what an archive unpacks to is as small as weights are."""
+    _check_size("what it unpacks to", sum(info.file_size for info in archive.infolist()))
+
+
+def _check_size(what: str, size: int) -> None:
+    if size > MOST_BYTES:
+        raise ValueError(f"{what} must have at most {MOST_BYTES:,} bytes, got {size:,}")
 
 
 def _check_byte_order(little: bool) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from support import googlenet_tensors
+from typer.testing import CliRunner
 
-from jifv.models import GoogLeNet, SRNet, available, listings, load, write_weights
+from jifv.models import GoogLeNet, SRNet, available, listings, load, write_weights, zoo
 from jifv.models.networks.densenet import CLASSES, DenseNet
 from jifv.models.networks.frames import OUTPUT_CHANNELS
 
@@ -225,13 +226,49 @@ def test_weights_with_an_unknown_pool(variables, tmp_path):
         load(weights=path)
 
 
-# The other networks.
+# Damaged files.
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("JIFV_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """The folder of shipped files, to damage."""
+    for name in ("srnet.safetensors", "srnet.md"):
+        shutil.copy(zoo._SHIPPED / name, tmp_path)
+    monkeypatch.setattr(zoo, "_SHIPPED", tmp_path)
+    return tmp_path / "srnet.safetensors"
+
+
+def test_a_flipped_bit_in_what_ships_is_noticed(shipped):
+    expected = load("srnet", layer="conv1").digest
+    content = bytearray(shipped.read_bytes())
+    content[len(content) // 2] ^= 1  # the last digit of some weight
+    shipped.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"srnet\.safetensors are damaged: their sha256 must be {expected}, got "):
+        load("srnet", layer="conv1")
+
+
+def test_a_truncated_file_is_told_in_one_line(shipped, cache):
+    """By `jifv models show`, from the package or from the cache."""
+    from jifv.cli.models import app  # the command, which imports everything
+
+    shipped.write_bytes(shipped.read_bytes()[:-1000])
+    cache.mkdir()
+    (cache / "googlenet.safetensors").write_bytes(b"\x10")
+    (cache / "googlenet.md").write_bytes(b"- Accuracy: \xff\xfe")
+    for name in ("srnet", "googlenet"):
+        result = CliRunner().invoke(app, ["show", name])
+        assert result.exit_code == 1
+        assert re.fullmatch(rf"jifv: \S*{name}\.safetensors cannot be read as safetensors: [^\n]*\n", result.stderr)
+    assert CliRunner().invoke(app, ["list"]).exit_code == 0
+
+
+# The other networks.
 
 
 def zeros(module, channels):

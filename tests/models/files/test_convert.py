@@ -1,11 +1,14 @@
 import hashlib
+import os
 import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from support import caffe_writer, googlenet_tensors
+from support.full_disk import full_disk
 
 from jifv.models import convert, load, read_weights, store
 from jifv.models.files import cache
@@ -213,8 +216,36 @@ def test_storing_that_fails_leaves_the_old_file(tmp_path):
     assert sorted(tmp_path.iterdir()) == [path.with_suffix(".md"), path]
 
 
+LARGE = SMALL._replace(variables={"params": {"a": np.zeros(10_000, np.float32)}})
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_full_disk_leaves_both_files_as_they_were(tmp_path, there):
+    path = tmp_path / "g.safetensors"
+    before = {}
+    if there:
+        store(SMALL, path)
+        before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+        assert len(before) == 2
+    with full_disk(2000), pytest.raises(OSError, match=r"File too large: '.*g\.safetensors'"):
+        store(LARGE._replace(metadata={"file": "other.pth", "sha256": "34"}), path)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    with full_disk(10), pytest.raises(OSError, match=r"File too large: '.*g\.md'"):
+        store(SMALL, path)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_folder_that_is_read_only_is_named(tmp_path, monkeypatch):
+    (tmp_path / "cache").mkdir(mode=0o500)
+    folder = tmp_path / "cache" if os.geteuid() else Path("/proc/jifv")  # the superuser may write anywhere but there
+    monkeypatch.setenv("JIFV_CACHE", str(folder))
+    with pytest.raises(OSError, match=re.escape(str(folder))):
+        store(SMALL)
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_only_safetensors_are_written(tmp_path):
-    with pytest.raises(ValueError, match=r"path must end in \.safetensors; got .*g\.npz"):
+    with pytest.raises(ValueError, match=r"path must end in \.safetensors, got .*g\.npz"):
         store(SMALL, tmp_path / "g.npz")
 
 

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pooch
 import pytest
+from support.full_disk import full_disk
 
 from jifv.models import fetch, read_weights
 from jifv.models.files import fetch as module
@@ -28,7 +29,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         if server.sized:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(server.claimed or len(body)))
         self.end_headers()
         self.wfile.write(body[: server.most])
         self.close_connection = True
@@ -41,6 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.content, running.status, running.resumes, running.sized, running.most = CONTENT, 200, True, True, None
+        running.claimed = None
         running.ranges = []
         running.url = f"http://127.0.0.1:{running.server_port}/mirror/googlenet-1378be20.pth"
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
@@ -63,7 +65,7 @@ def folder(tmp_path, monkeypatch):
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     published = module._DOWNLOADS["googlenet"]
-    monkeypatch.setitem(module._DOWNLOADS, "googlenet", published._replace(sha256=SHA256[:8]))
+    monkeypatch.setitem(module._DOWNLOADS, "googlenet", published._replace(sha256=SHA256[:8], most_bytes=4_000_000))
     monkeypatch.setattr(module, "convert", convert)
     yield tmp_path / "cache"
     pooch.get_logger().setLevel(logging.INFO)
@@ -87,7 +89,8 @@ CONVERTED = ["googlenet.md", "googlenet.safetensors"]
 def test_what_is_published():
     """Public knowledge: torchvision's URL, whose file name ends in the first digits of the hash."""
     published = module._DOWNLOADS["googlenet"]
-    assert published == ("https://download.pytorch.org/models/googlenet-1378be20.pth", "1378be20")
+    assert published[:2] == ("https://download.pytorch.org/models/googlenet-1378be20.pth", "1378be20")
+    assert 52_147_035 < published.most_bytes < 1.5 * 52_147_035  # the file's size
 
 
 def test_the_right_file_is_converted_and_removed(server, folder):
@@ -175,6 +178,45 @@ def test_the_continuation_of_another_file_is_removed(server, folder):
     with pytest.raises(ValueError, match="another file"):
         get(server)
     assert files(folder) == []
+
+
+TOO_LARGE = r"has another file: it must have at most 4,000,000 bytes, got "
+
+
+def test_a_file_that_says_it_is_too_large_is_not_downloaded(server, folder):
+    server.claimed = 2 * 10**9
+    with pytest.raises(ValueError, match=TOO_LARGE + "2,000,000,000"):
+        get(server)
+    assert files(folder) == []
+
+
+@pytest.mark.parametrize("claimed", [None, 1, "some"])
+def test_a_file_that_grows_too_large_is_given_up(server, folder, claimed):
+    """The server does not say how much will come, or says too little."""
+    server.content, server.sized, server.claimed = bytes(40_000_000), claimed is not None, claimed
+    with pytest.raises((ValueError, OSError), match=TOO_LARGE if claimed != 1 else "another file"):
+        get(server)
+    assert files(folder) == []
+
+
+def test_a_continuation_that_grows_too_large_is_given_up(server, folder):
+    partial(folder).parent.mkdir(parents=True)
+    partial(folder).write_bytes(CONTENT[:2_000_000])
+    server.content = CONTENT + bytes(2_000_000)
+    with pytest.raises(ValueError, match=TOO_LARGE + "5,000,000"):
+        get(server)
+    assert files(folder) == []
+
+
+def test_what_came_on_a_full_disk_is_kept_and_the_file_named(server, folder):
+    with (
+        full_disk(1_500_000),
+        pytest.raises(OSError, match=r"cannot download .*part'; what came"),
+    ):
+        get(server)
+    assert files(folder) == [partial(folder).name]
+    get(server)
+    assert files(folder) == CONVERTED
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><title>Log in</title>", b"\n<html>Not here</html>"])

@@ -1,3 +1,4 @@
+import io
 import sys
 import zipfile
 
@@ -43,6 +44,74 @@ def test_damaged_npz_is_refused(tmp_path):
     (tmp_path / "w.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"w\.npz cannot be read as an \.npz"):
         read_npz(tmp_path / "w.npz")
+
+
+def test_every_flipped_bit_of_an_npz_is_noticed(tmp_path):
+    """Or it makes no difference to the arrays: one in the time of a file, or in a name, which then is no network's."""
+    path = tmp_path / "w.npz"
+    np.savez_compressed(path, a=np.arange(5.0), b=np.float32([1, 2]))
+    content = path.read_bytes()
+    expected = read(path)
+    for index in range(4, len(content)):
+        for bit in (0, 5):
+            path.write_bytes(content[:index] + bytes([content[index] ^ 1 << bit]) + content[index + 1 :])
+            try:
+                found = read(path)
+            except ValueError as error:
+                assert "w.npz" in str(error)  # noqa: PT017
+            else:
+                for array in found.values():
+                    assert any(np.array_equal(array, other) for other in expected.values())
+
+
+def patched(path, signature_offsets):
+    """The archive with bytes replaced in the header of each file, local (PK34) and central (PK12)."""
+    content = bytearray(path.read_bytes())
+    for signature, offset, value in signature_offsets:
+        start = content.find(signature)
+        assert start >= 0
+        while start >= 0:
+            content[start + offset : start + offset + 2] = value.to_bytes(2, "little")
+            start = content.find(signature, start + 4)
+    path.write_bytes(content)
+    return path
+
+
+def test_an_encrypted_npz_is_refused(tmp_path):
+    np.savez(tmp_path / "w.npz", a=draw(100))
+    path = patched(tmp_path / "w.npz", [(b"PK\3\4", 6, 1), (b"PK\1\2", 8, 1)])
+    with pytest.raises(ValueError, match=r"w\.npz cannot be read as an \.npz: .*encrypted"):
+        read(path)
+
+
+def test_an_unknown_compression_is_refused(tmp_path):
+    np.savez(tmp_path / "w.npz", a=draw(100))
+    path = patched(tmp_path / "w.npz", [(b"PK\3\4", 8, 99), (b"PK\1\2", 10, 99)])
+    with pytest.raises(ValueError, match=r"w\.npz cannot be read as an \.npz: .*compression"):
+        read(path)
+
+
+@pytest.mark.parametrize("shape", [(10**11,), (10**30, 4), (99,), (101,)])
+def test_a_header_that_claims_another_size_is_refused_before_allocation(tmp_path, monkeypatch, shape):
+    """The first claims 373 GiB."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("kernel.npy", file.getvalue() + bytes(400))
+    monkeypatch.setattr(np.lib.format, "read_array", None)
+    with pytest.raises(ValueError, match=r"w\.npz cannot be read as an \.npz: kernel\.npy must have [\d,]+ bytes for"):
+        read(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("file", ["w.npz", "w.pth"])
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, file):
+    """A bomb: 2 GB of zeros in a few bytes, by its own word."""
+    name = {"w.npz": "a.npy", "w.pth": "archive/data.pkl"}[file]
+    with zipfile.ZipFile(tmp_path / file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, bytes(100_000))
+    patched(tmp_path / file, [(b"PK\1\2", 26, 2**15)])  # the upper half of the unpacked size
+    with pytest.raises(ValueError, match=r"w\..* what it unpacks to must have at most 1,073,741,824 bytes, got 2,147,"):
+        read(tmp_path / file)
 
 
 # ONNX.

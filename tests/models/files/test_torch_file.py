@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from jifv.models.files import torch_file
 from jifv.models.files.torch_file import read_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch writes the files that are read here")
@@ -111,7 +112,7 @@ def test_an_unknown_type_of_number_is_refused_by_its_name(tmp_path, zipped):
 @FORMATS
 def test_a_file_without_a_dictionary_is_refused(tmp_path, zipped):
     path = save(tmp_path / "list.pth", [torch.ones(2)], zipped)
-    with pytest.raises(ValueError, match="it holds a list; expected a dictionary of tensors"):
+    with pytest.raises(ValueError, match="it must hold a dictionary of tensors, got a list"):
         read_torch(path)
 
 
@@ -184,7 +185,7 @@ def test_what_is_no_storage_is_refused(tmp_path, pid):
     ("changes", "message"),
     [
         ({"byteorder": b"big"}, "big-endian"),
-        ({"data/0": b"1234"}, "storage 0 has 4 bytes; expected 8"),
+        ({"data/0": b"1234"}, "storage 0 must have 8 bytes, got 4"),
         ({"data/0": None}, "data/0"),
         ({"data.pkl": b"\x80\x02}"}, "cannot be read"),
         ({"data.pkl": b""}, "cannot be read"),
@@ -223,7 +224,39 @@ def test_a_legacy_storage_of_another_size_is_refused(tmp_path):
     size = (20).to_bytes(8, "little")
     assert content.count(size) == 1
     path.write_bytes(content.replace(size, (19).to_bytes(8, "little")))
-    with pytest.raises(ValueError, match="has 19 numbers; expected 20"):
+    with pytest.raises(ValueError, match="must have 20 numbers, got 19"):
+        read_torch(path)
+
+
+@FORMATS
+def test_a_pickle_bomb_is_refused_before_it_is_unpickled(tmp_path, zipped, monkeypatch):
+    """Tens of megabytes of a pickle that packs to nothing."""
+    path = tmp_path / "bomb.pth"
+    bomb = b"\x80\x02" + b"N0" * 5_000_000 + b"}."  # None, and away with it
+    if zipped:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bomb)
+        assert path.stat().st_size < 100_000
+    else:
+        content = save(path, {}, False).read_bytes()
+        *start, _, keys = content.split(b"\x80\x02")
+        path.write_bytes(b"\x80\x02".join(start) + bomb + b"\x80\x02" + keys)
+    monkeypatch.setattr(torch_file._Unpickler, "persistent_load", None)
+    with pytest.raises(ValueError, match=r"bomb\.pth .*: its pickle must have at most 2,097,152 bytes, got "):
+        read_torch(path)
+
+
+def test_a_memo_of_gigabytes_is_refused(tmp_path):
+    path = save(tmp_path / "memo.pth", {"a": torch.ones(2)}, True)
+    path = rewritten(path, {"data.pkl": b"\x80\x02}r\xff\xff\xff\x7f."})
+    with pytest.raises(ValueError, match=r"its pickle remembers 2,147,483,647 objects in 9 bytes"):
+        read_torch(path)
+
+
+@FORMATS
+def test_an_expanded_tensor_of_terabytes_is_refused(tmp_path, zipped):
+    path = save(tmp_path / "wide.pth", {"a": torch.ones(1).expand(10**6, 10**6)}, zipped)
+    with pytest.raises(ValueError, match=r"its tensors must have at most 1,073,741,824 bytes, got 4,000,000,000,000"):
         read_torch(path)
 
 
