@@ -101,7 +101,10 @@ def with_options(experiment: Experiment, changes: Mapping[str, Any]) -> Experime
     """
     owned: dict[str, dict[str, Any]] = {"experiment": {}, "settings": {}, "significance": {}}
     for name, value in changes.items():
-        owned[BY_NAME[name].owner][name] = value
+        option = BY_NAME[name]
+        option.check(value)
+        # Equal experiments must have equal stores, whether somebody writes 1 or 1.0.
+        owned[option.owner][name] = float(value) if option.type is float and value is not None else value
     return replace(
         experiment,
         settings=replace(experiment.settings, **owned["settings"]),

@@ -1,13 +1,11 @@
 """Run an experiment: visualize, invert, choose the critical space, re-optimize, and compare."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from importlib import metadata
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,62 +13,18 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from jifv import aggregate, evaluate
-from jifv import objectives as sample
-from jifv._core.devices import in_turn, leads, over_samples, together
+from jifv import evaluate
+from jifv._core.devices import in_turn, leads, together
 from jifv._core.progress import bar
 from jifv._core.provenance import commit
-from jifv._core.tuning import compiler_options
 from jifv.critical import critical_spaces
 from jifv.experiments.experiment import Experiment
-from jifv.experiments.registry import AGGREGATIONS, PARAMETRIZATIONS
+from jifv.experiments.problem import Problem, inverter_on, problem_of
 from jifv.experiments.results import Calibrated, Realized, Reoptimized, Results, candidates, evaluated
 from jifv.experiments.store import Store
-from jifv.inversion import Inversion, invert, stationarity
-from jifv.jacobian import compress, linearize
-from jifv.models import Network, load
-from jifv.parametrize import Parametrization
-from jifv.response import Response, compose
+from jifv.inversion import stationarity
+from jifv.models import Network
 from jifv.visualization import visualize
-
-_SSIM_WINDOW = 11
-
-
-class Problem(NamedTuple):
-    """What all stages of an experiment share. Everything random is drawn here.
-
-    Attributes:
-        f: Response function of one sample.
-        mesh: Devices that share each batch; None for one.
-        to_images: φ of a batch.
-        to_compressed: Compressed Jacobians of a batch, one sample per device.
-        invert: Inversion in Rⁿ of a batch.
-        objectives: Target objectives, the sampled ones first, then the canonical ones.
-        canonical: Which objectives are canonical vectors.
-        random: Random objectives, to compare with.
-        start: Initial parameters.
-    """
-
-    f: Response
-    mesh: Mesh | None
-    to_images: Callable[[Array], Array]
-    to_compressed: Callable[[Array], Array]
-    invert: Callable[[Array, Array], Inversion]
-    objectives: np.ndarray
-    canonical: np.ndarray
-    random: np.ndarray
-    start: Array
-
-
-def network_of(experiment: Experiment, *, weights: str | Path | None = None) -> Network:
-    """Load the network of an experiment; see `jifv.models.load`, which says what can go wrong."""
-    return load(
-        experiment.network,
-        layer=experiment.layer,
-        weights=weights,
-        input_size=experiment.input_size,
-        smoothing=experiment.smoothing,
-    )
 
 
 def run(
@@ -148,70 +102,6 @@ def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
     }
 
 
-def check(experiment: Experiment, network: Network) -> None:
-    """Raise unless the network fits the experiment. Computes nothing, so that it can precede all work.
-
-    Raises:
-        ValueError: The layer has fewer features than wanted, the aggregation or the parametrization does not fit, or
-            the input is smaller than the window of SSIM.
-    """
-    _composed(experiment, network)
-
-
-def problem_of(experiment: Experiment, network: Network, mesh: Mesh | None = None) -> Problem:
-    """Set up an experiment: compose the response function, and draw everything that is random.
-
-    Args:
-        experiment: What to do.
-        network: The network up to the layer.
-        mesh: Devices that share each batch; None for one.
-
-    Raises:
-        ValueError: See `check`.
-    """
-    phi, aggregation, features = _composed(experiment, network)
-    objectives_key, start_key, random_key = jax.random.split(jax.random.key(experiment.seed), 3)
-    objectives, canonical = _objectives(objectives_key, experiment, features)
-    f = compose(phi.apply, network.apply, aggregation)
-
-    def to_compressed(one: Float[Array, "1 *p"]) -> Float[Array, "1 n k"]:
-        return compress(linearize(f, one[0], row_batch_size=experiment.row_batch_size).jacobian)[None]
-
-    return Problem(
-        f=f,
-        mesh=mesh,
-        to_images=jax.jit(jax.vmap(phi.apply)),
-        to_compressed=jax.jit(over_samples(to_compressed, mesh), compiler_options=compiler_options(mesh)),
-        invert=_inverter(experiment, mesh),
-        objectives=objectives,
-        canonical=canonical,
-        random=np.asarray(sample.sparse_objectives(random_key, experiment.samples, features, dtype=objectives.dtype)),
-        start=jax.vmap(phi.init)(jax.random.split(start_key, experiment.samples)),
-    )
-
-
-def _composed(experiment: Experiment, network: Network) -> tuple[Parametrization, aggregate.Aggregation, int]:
-    """Parametrization and aggregation, checked by their shapes alone, and the number of features."""
-    if min(network.input_shape[:2]) < _SSIM_WINDOW:
-        height, width = network.input_shape[:2]
-        raise ValueError(f"input_size must be at least {_SSIM_WINDOW}, the window of SSIM, got {height}×{width}")
-    features = experiment.features or network.features
-    if features > network.features:
-        raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
-    phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape, std=experiment.std)
-    aggregation = AGGREGATIONS[experiment.aggregation](network.smoothing_width)
-    if experiment.features is not None:
-        aggregation = aggregate.first(features, aggregation)
-    jax.eval_shape(aggregation, jax.ShapeDtypeStruct(network.output_shape, np.float32))
-    made = jax.eval_shape(lambda key: phi.apply(phi.init(key)), jax.random.key(0)).shape
-    if made != network.input_shape:
-        raise ValueError(
-            f"parametrization must make inputs of the shape {network.input_shape} that {network.name} takes, "
-            f"got {made} from {experiment.parametrization}"
-        )
-    return phi, aggregation, features
-
-
 def _realize(
     experiment: Experiment, problem: Problem, rows: Int[np.ndarray, " rows"], progress: bool
 ) -> tuple[Realized, dict[str, float]]:
@@ -270,7 +160,7 @@ def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> 
             spaces = critical_spaces(realized.compressed[used])
         for space in spaces:
             bases.append(space.basis.astype(objectives.dtype))
-            solve = _inverter(experiment, problem.mesh, bases[-1])
+            solve = inverter_on(experiment, problem.mesh, bases[-1])
             inversion = together(solve, problem.mesh, realized.response, realized.compressed)
             predictions.append(inversion.objective)
             gaps.append(inversion.gap)
@@ -316,25 +206,6 @@ def _reoptimize(
             similarities[name] = np.asarray(evaluate.ssim(_in_unit_range(before), _in_unit_range(changed)))
     # The paper's table has the seconds of one re-optimization.
     return Reoptimized(images, similarities), {name: value / len(wanted) for name, value in seconds.items()}
-
-
-def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sampled objectives, then canonical ones spread over the features; and which are canonical."""
-    canonical = min(experiment.canonical, features)
-    sampled = experiment.samples - canonical
-    indices = np.arange(canonical) * features // max(canonical, 1)
-    parts = [np.asarray(sample.sparse_objectives(key, sampled, features))] if sampled else []
-    if canonical:
-        parts.append(np.asarray(sample.canonical_objectives(indices, features)))
-    return np.concatenate(parts), np.arange(experiment.samples) >= sampled
-
-
-def _inverter(
-    experiment: Experiment, mesh: Mesh | None, basis: Float[np.ndarray, "n q"] | None = None
-) -> Callable[[Array, Array], Inversion]:
-    """`invert` with the experiment's options. Each call of this function costs a compilation."""
-    options = {"significance": experiment.significance, "dead_tolerance": experiment.dead_tolerance}
-    return jax.jit(over_samples(partial(invert, basis=basis, **options), mesh))
 
 
 def _padded(experiment: Experiment, *arrays):

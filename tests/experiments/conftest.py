@@ -1,4 +1,4 @@
-"""Fake results that several files draw."""
+"""What several files test: results of the toy experiment, and fake ones to draw."""
 
 from dataclasses import replace
 
@@ -6,9 +6,17 @@ import pytest
 from support.drawn import CELLS, DNCL, DNDE, fakes
 from support.fake_results import fake
 from support.pages import LONE, NOT_FINITE, with_flags, written
+from support.toy import TOY, network, scores
 
 from jifv.experiments.experiment import Experiment
+from jifv.experiments.run import run
 from jifv.experiments.studies import grid
+
+
+@pytest.fixture(scope="session")
+def results():
+    """Results of the toy experiment, on one device."""
+    return run(TOY, network(scores))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from harness.tensor_cores import BITS, emulated
 
 import jifv
 from jifv.experiments.experiment import Experiment
-from jifv.experiments.run import network_of, run
+from jifv.experiments.problem import network_of
+from jifv.experiments.run import run
 from jifv.models import load
 from jifv.visualization import Settings
 
