@@ -44,7 +44,9 @@ def max_mean(window: int = 3, stride: int = 2, *, smoothing: float | int = 0.0) 
         _check_positions(activations)
         if min(activations.shape[:2]) < window:
             raise ValueError(f"window must fit the layer, got {window} for {activations.shape[:2]} positions")
-        pooled = _smooth_pool(smoothing, activations, window, stride) if smoothing else _pool(activations, window, stride)
+        pooled = (
+            _smooth_pool(smoothing, activations, window, stride) if smoothing else _pool(activations, window, stride)
+        )
         return jnp.mean(pooled, axis=(0, 1))
 
     return aggregate

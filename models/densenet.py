@@ -196,7 +196,7 @@ dense_block.defvjp(_dense_forward, _dense_backward)
 def rounded_dense_block(
     widths: tuple[float, ...], x: Float[Array, "b h w c"], layers: list[FoldedLayer]
 ) -> Float[Array, "b h w n"]:
-    """`dense_block` with its ReLUs rounded, for `jifv.smooth`: a width for the outer and the inner one of each layer."""
+    """`dense_block` with its ReLUs rounded over two widths per layer, the outer one's and the inner one's."""
     return _grow_rounded(widths, x, layers)[0]
 
 

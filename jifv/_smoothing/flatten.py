@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
-import jax.numpy as jnp
 
 from . import kinks
 from .program import (
     CALLS,
     CONTROL,
-    REMATS,
     RULES,
     WITHOUT_ROUNDED,
     Atom,
@@ -29,10 +28,13 @@ from .steps import derivative_jumps
 from .twins import marked
 
 _NONNEGATIVE = frozenset({"abs", "cosh", "exp", "exp2", "logistic", "rsqrt", "sqrt", "square"})
-_KEEPS = frozenset(
-    "add broadcast_in_dim concatenate convert_element_type copy copy_p div dynamic_slice expm1 gather log1p max min mul "
-    "pad pow reduce_max reduce_min reduce_sum reduce_window_sum reshape rev slice squeeze stop_gradient transpose".split()
-)
+# fmt: off
+_KEEPS = frozenset({
+    "add", "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "copy_p", "div", "dynamic_slice", "expm1",
+    "gather", "log1p", "max", "min", "mul", "pad", "pow", "reduce_max", "reduce_min", "reduce_sum", "reduce_window_sum",
+    "reshape", "rev", "slice", "squeeze", "stop_gradient", "transpose",
+})
+# fmt: on
 """Primitives whose results are >= 0 for operands that are."""
 _THROUGH = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"})
 
@@ -56,6 +58,7 @@ class _Shared:
         self.makers: dict[int, Node] = {}
         self.may_have_kinks: dict[int, bool] = {}
         self.replaced: list[Note] = []
+        self.jumps: dict[Any, bool] = {}
 
     def new(self, facts: Facts) -> int:
         self.facts[len(self.facts)] = facts
@@ -76,6 +79,7 @@ class _Flattening:
         self.program = program
         self.in_twin = twin
         self.computed: dict[Any, tuple[int, ...]] = {}
+        self.callers: tuple[JaxprEqn, ...] = ()
 
     def inline(self, jaxpr: ClosedJaxpr, inputs: Sequence[Atom]) -> list[Atom]:
         """Append the equations of a jaxpr with these arguments."""
@@ -90,6 +94,13 @@ class _Flattening:
             env.update(zip(equation.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.jaxpr.outvars]
 
+    def call(self, equation: JaxprEqn, body: ClosedJaxpr, inputs: tuple[Atom, ...]) -> list[Atom]:
+        """Append the body of a call in place of the call."""
+        self.callers = (equation, *self.callers)
+        outputs = self.inline(body, inputs)
+        self.callers = self.callers[1:]
+        return outputs
+
     def equation(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
         name = equation.primitive.name
         if not any(may_have_kinks(each, self.shared.may_have_kinks) for each in inside(equation)):
@@ -97,7 +108,7 @@ class _Flattening:
         if name in CALLS:
             (body,) = inside(equation)
             twin = marked(equation)
-            return self.inline(body, inputs) if twin is None else self.twin(equation, inputs, twin, body)
+            return self.call(equation, body, inputs) if twin is None else self.twin(equation, inputs, twin, body)
         if name in RULES:
             return self.rule(equation, inputs)
         return self.control(equation, inputs) if name in CONTROL else self.append(equation, inputs)
@@ -108,30 +119,42 @@ class _Flattening:
             return self.append(equation, inputs, twin=twin)
         program = kinks.find(self.shared.program(body, self.known(inputs), twin=True))
         if not any(program.kinks()):
-            return self.inline(body, inputs)
+            return self.call(equation, body, inputs)
         return self.append(equation, inputs, bodies=(program,), twin=twin)
 
     def rule(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
         """A function with a hand-written derivative: kept if that is continuous, else its body takes its place."""
         (body,) = inside(equation)
+        if self.in_twin and not self.callers:
+            return self.call(equation, body, inputs)  # the function that has the twin
         replaced = len(self.shared.replaced)
         program = kinks.find(self.shared.program(body, self.known(inputs), twin=self.in_twin))
         del self.shared.replaced[replaced:]
         found = list(program.kinks())
         name = body.jaxpr.debug_info.func_src_info.split(" at ")[0] if body.jaxpr.debug_info else "a function"
-        if not found or not derivative_jumps(equation, [fact.active for fact in self.known(inputs)]):
+        if not found or not self.jumps(equation, body, inputs):
             outputs = self.append(equation, inputs)
             inner = [kink.kind for kink in found]
             inner += [note.kind for note in program.all_notes() if note.reason in WITHOUT_ROUNDED.values()]
             if inner:
                 said = f"its hand-written derivative goes on without a jump over {', '.join(dict.fromkeys(inner))}"
-                self.program.nodes[-1].remark = Note(name, _shape(equation), said, source_of(equation))
+                self.program.nodes[-1].remark = Note(name, _shape(equation), said, source_of((equation, *self.callers)))
             return outputs
         # With nothing but kinks in it, like ReLU, it loses nothing.
         if len(found) < sum(not node.skipped for node in program.nodes) and not self.in_twin:
             reason = f"it has kinks ({len(found)}), and its gradient is now the automatic one; see rounded_by"
-            self.shared.replaced.append(Note(name, _shape(equation), reason, source_of(equation)))
-        return self.inline(body, inputs)
+            self.shared.replaced.append(Note(name, _shape(equation), reason, source_of((equation, *self.callers))))
+        return self.call(equation, body, inputs)
+
+    def jumps(self, equation: JaxprEqn, body: ClosedJaxpr, inputs: tuple[Atom, ...]) -> bool:
+        """Whether a hand-written derivative jumps, found out once for each function, whatever the shapes."""
+        active = tuple(fact.active for fact in self.known(inputs))
+        primitives = tuple(each.primitive.name for each in body.jaxpr.eqns)
+        said = body.jaxpr.debug_info.func_src_info if body.jaxpr.debug_info else None
+        key = equation.primitive.name, said, primitives, active
+        if said is None or key not in self.shared.jumps:
+            self.shared.jumps[key] = derivative_jumps(equation, active)
+        return self.shared.jumps[key]
 
     def control(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
         """Loops, branches, rematerialization."""
@@ -185,7 +208,7 @@ class _Flattening:
         if results is None:
             results = [self.infer(equation, inputs, atom.aval.dtype) for atom in equation.outvars]
         outputs = tuple(self.shared.new(each) for each in results)
-        node = Node(equation, inputs, outputs, bodies, twin)
+        node = Node(equation, inputs, outputs, bodies, twin, callers=self.callers)
         self.program.nodes.append(node)
         self.shared.makers.update(dict.fromkeys(outputs, node))
         if key is not None:
@@ -215,20 +238,13 @@ class _Flattening:
         return x is not None and mean is not None and self.averaged(mean) == x
 
     def averaged(self, atom: Atom) -> Atom | None:
-        """x, of a sum of x over axes that has been divided or multiplied by something."""
-        summed = False
-        while (maker := self.maker(atom)) is not None:
-            if maker.name == "reduce_sum":
-                summed = True
-            elif maker.name == "mul" and maker.inputs[0] == maker.inputs[1]:
-                break
-            elif maker.name not in _THROUGH and maker.name not in ("div", "mul"):
-                break
+        """x, of a sum of x over axes that has been divided or multiplied by a constant."""
+        while (maker := self.maker(atom)) is not None and maker.name in _THROUGH | {"reduce_sum", "div", "mul"}:
             depending = [each for each in maker.inputs if facts_of(each, self.shared.facts).depends]
             if len(depending) != 1:
-                break
+                return None
             (atom,) = depending
-            if summed:
+            if maker.name == "reduce_sum":
                 return atom
         return None
 

@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend.core import Literal
 
 from . import rounded
-from .program import REMATS, Atom, Kink, Node, Program, bind, value_of
+from .program import Atom, Kink, Node, Program, bind, value_of
 
 TINY = 1e-12
 """What the rounded twin of a function gets for a kink without a width."""

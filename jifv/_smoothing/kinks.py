@@ -10,6 +10,7 @@ from .program import (
     ELEMENTWISE,
     MAXIMA,
     ORDERS,
+    RULES,
     WITHOUT_ROUNDED,
     Atom,
     Facts,
@@ -20,7 +21,6 @@ from .program import (
     facts_of,
     inside,
     may_have_kinks,
-    source_of,
 )
 
 _UNUSED, _STOPPED, _WANTED = 0, 1, 2
@@ -113,14 +113,19 @@ class _Search:
             if facts[0].depends and level == _WANTED and (_is_float(was) != _is_float(now)):
                 if _is_float(was) and facts[0].active:
                     self._note(node, "whole numbers have no derivative")
-                elif was == bool:
+                elif jnp.issubdtype(was, jnp.bool_):
                     self._note(node, "a truth value is used as a number")
         elif node.name == "cond":
             if facts[0].depends and level == _WANTED:
                 self._note(node, "which branch is taken depends on the input")
-        elif not node.bodies and level == _WANTED and any(fact.active for fact in facts):
-            if node.name not in _OPAQUE and any(may_have_kinks(each, {}) for each in inside(node.equation)):
-                self._note(node, "what is inside it is not looked into")
+        elif (
+            not node.bodies
+            and level == _WANTED
+            and node.name not in RULES
+            and any(fact.active for fact in facts)
+            and any(may_have_kinks(each, {}) for each in inside(node.equation))
+        ):
+            self._note(node, "what is inside it is not looked into")
 
     def _maximum(self, node: Node, facts: list[Facts], level: int) -> None:
         """Maxima and minima of two values, over axes, in windows."""
@@ -217,23 +222,17 @@ class _Search:
                 kept.append(node)
         return tuple(reversed(kept))
 
-    def _mark(
-        self, node: Node, level: int, kind: str, operands: Any, active: bool, guard: float | None = None
-    ) -> None:
+    def _mark(self, node: Node, level: int, kind: str, operands: Any, active: bool, guard: float | None = None) -> None:
         if level == _WANTED and active:
             shape = _shape(node, node.inputs.index(operands[0])) if operands[0] in node.inputs else _shape(node, 0)
-            node.kink = Kink(kind, shape, source_of(node.equation), tuple(operands), guard)
+            node.kink = Kink(kind, shape, node.source, tuple(operands), guard)
         elif any(facts_of(atom, self.program.facts).depends for atom in operands):
             self._note(node, "its derivative is stopped", kind)
         else:
             self._note(node, "it does not depend on the input", kind)
 
     def _note(self, node: Node, reason: str, kind: str | None = None) -> None:
-        self.program.notes.append(Note(kind or node.name, _shape(node, 0), reason, source_of(node.equation)))
-
-
-_OPAQUE = ("custom_jvp_call", "custom_vjp_call", "custom_lin")
-"""Looked into when the program was made."""
+        self.program.notes.append(Note(kind or node.name, _shape(node, 0), reason, node.source))
 
 
 def _number(atom: Atom) -> float | None:

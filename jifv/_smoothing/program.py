@@ -1,13 +1,13 @@
 """Programs: jaxprs without calls, whose values are numbered and whose equations know the kink that they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from jax.extend import source_info_util
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal
 
 Atom: TypeAlias = int | Literal
 """A value: its number, or the constant that it is."""
@@ -19,18 +19,23 @@ CONTROL = frozenset({"scan", "while", "cond"}) | REMATS
 ORDERS = frozenset({"lt", "le", "gt", "ge"})
 MAXIMA = frozenset({"max", "min", "reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min"})
 WITHOUT_ROUNDED = {
-    **dict.fromkeys(("sign", "floor", "ceil", "round", "rem", "nextafter", "argmax", "argmin"), "it is a step function"),
+    **dict.fromkeys(
+        ("sign", "floor", "ceil", "round", "rem", "nextafter", "argmax", "argmin"), "it is a step function"
+    ),
     **dict.fromkeys(("sort", "top_k", "approx_top_k", "cummax", "cummin", "scatter_max", "scatter_min"), "it orders"),
     **dict.fromkeys(("pmax", "pmin", "reduce_precision"), "it has no rounded version"),
     **dict.fromkeys(("select_and_scatter_add", "select_and_gather_add"), "it is the gradient of a maximum"),
 }
 """Primitives that are not smooth and that nobody rounds, with the reason that the report gives."""
 CANDIDATES = MAXIMA | WITHOUT_ROUNDED.keys() | {"clamp", "abs", "select_n", "reduce_window", "reduce"} | ORDERS
-ELEMENTWISE = ORDERS | frozenset(
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt clamp convert_element_type copy cos cosh div eq erf "
-    "erfc exp exp2 expm1 integer_pow is_finite log log1p logistic max min mul ne neg not or pow rsqrt select_n sign sin "
-    "sinh sqrt square stop_gradient sub tan tanh".split()
-)
+# fmt: off
+ELEMENTWISE = ORDERS | {
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "clamp",
+    "convert_element_type", "copy", "cos", "cosh", "div", "eq", "erf", "erfc", "exp", "exp2", "expm1", "integer_pow",
+    "is_finite", "log", "log1p", "logistic", "max", "min", "mul", "ne", "neg", "not", "or", "pow", "rsqrt", "select_n",
+    "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh",
+}
+# fmt: on
 """Primitives of which an entry depends on the same entry of their operands only."""
 
 
@@ -89,6 +94,7 @@ class Node:
         kink: What is to be rounded here.
         skipped: Whether nobody needs the results, or a later node computes them as well.
         remark: What the report is to say of it, if it matters.
+        callers: The calls that it was inside of, from the innermost outwards.
     """
 
     equation: JaxprEqn
@@ -99,11 +105,17 @@ class Node:
     kink: Kink | None = None
     skipped: bool = False
     remark: "Note | None" = None
+    callers: tuple[JaxprEqn, ...] = ()
 
     @property
     def name(self) -> str:
         """The primitive's name."""
         return self.equation.primitive.name
+
+    @property
+    def source(self) -> str:
+        """Line of the user's code that it is from."""
+        return source_of((self.equation, *self.callers))
 
     @property
     def read(self) -> list[int]:
@@ -198,16 +210,23 @@ def may_have_kinks(jaxpr: ClosedJaxpr, known: dict[int, bool]) -> bool:
     return known[key]
 
 
+_DEBUG_INFO = DebugInfo("smooth", "an equation", None, None)
+
+
 def bind(equation: JaxprEqn, values: list[Any]) -> list[Any]:
     """Evaluate one equation as JAX would; literals among ``values`` are those that it has."""
     variables = [atom for atom in equation.invars if not isinstance(atom, Literal)]
     arguments = [value for atom, value in zip(equation.invars, values, strict=True) if not isinstance(atom, Literal)]
     # `jax.core.eval_jaxpr` is the public way to bind a primitive with the equation's context and place in the source.
     # How parameters such as those of custom_vjp are turned into arguments of `bind` changes from version to version.
-    single = Jaxpr((), variables, equation.outvars, [equation], equation.effects)
+    single = Jaxpr((), variables, equation.outvars, [equation], equation.effects, _DEBUG_INFO)
     return jax.core.eval_jaxpr(single, (), *arguments)
 
 
-def source_of(equation: JaxprEqn) -> str:
-    """Line of the user's code that an equation is from."""
-    return source_info_util.summarize(equation.source_info)
+def source_of(equations: Iterable[JaxprEqn]) -> str:
+    """Line of the user's code that an equation is from.
+
+    Args:
+        equations: The equation and, for one of JAX's own or a framework's, the calls that it was inside of.
+    """
+    return next(filter(None, (source_info_util.summarize(each.source_info) for each in equations)), "")

@@ -1,4 +1,4 @@
-"""Whether a hand-written derivative jumps: that of ReLU does, those of softplus and of a straight-through estimator not.
+"""Whether a hand-written derivative jumps: that of ReLU does, that of softplus or a straight-through estimator not.
 
 A function whose derivative does not jump has no kink, by whatever maxima it may be computed.
 """
