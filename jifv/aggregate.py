@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jifv._core.check import check_nonnegative, check_positive
+from jifv._smoothing.twins import rounded_by
 
 Aggregation: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
 
@@ -43,21 +44,34 @@ def max_mean(window: int = 3, stride: int = 2, *, smoothing: float | int = 0.0) 
         _check_positions(activations)
         if min(activations.shape[:2]) < window:
             raise ValueError(f"window must fit the layer, got {window} for {activations.shape[:2]} positions")
-        for axis in (0, 1):
-            # A maximum of shifted slices, one axis at a time, instead of `lax.reduce_window`, whose gradient
-            # (select-and-scatter) is 5 to 25 times slower on CPUs.
-            count = (activations.shape[axis] - window) // stride + 1
-            last = (count - 1) * stride + 1
-            slices = [lax.slice_in_dim(activations, i, i + last, stride, axis) for i in range(window)]
-            if smoothing:
-                # One axis after the other is the same as both at once, because the mean of means is the mean.
-                exponents = jnp.stack(slices) / smoothing
-                activations = smoothing * (jax.nn.logsumexp(exponents, axis=0) - math.log(window))
-            else:
-                activations = reduce(jnp.maximum, slices)
-        return jnp.mean(activations, axis=(0, 1))
+        pooled = (
+            _smooth_pool(smoothing, activations, window, stride) if smoothing else _pool(activations, window, stride)
+        )
+        return jnp.mean(pooled, axis=(0, 1))
 
     return aggregate
+
+
+def _smooth_pool(smoothing, activations, window, stride):
+    # One axis after the other is the same as both at once, because the mean of means is the mean.
+    for axis in (0, 1):
+        exponents = jnp.stack(_shifted(activations, axis, window, stride)) / smoothing
+        activations = smoothing * (jax.nn.logsumexp(exponents, axis=0) - math.log(window))
+    return activations
+
+
+@rounded_by(_smooth_pool, whole=True)
+def _pool(activations, window, stride):
+    for axis in (0, 1):
+        activations = reduce(jnp.maximum, _shifted(activations, axis, window, stride))
+    return activations
+
+
+def _shifted(activations, axis, window, stride):
+    # A maximum of shifted slices, one axis at a time, instead of `lax.reduce_window`, whose gradient
+    # (select-and-scatter) is 5 to 25 times slower on CPUs.
+    last = (activations.shape[axis] - window) // stride * stride + 1
+    return [lax.slice_in_dim(activations, i, i + last, stride, axis) for i in range(window)]
 
 
 def mean(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:

@@ -8,6 +8,7 @@ parametrization feeds every network alike.
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -17,7 +18,18 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from jaxtyping import Array, Float
 
-from jifv.models.networks.layers import Conv, Norm, average_pool, convolve, flipped, gain_and_offset, max_pool, moments
+from jifv.models.networks.layers import (
+    Conv,
+    Norm,
+    average_pool,
+    convolve,
+    flipped,
+    gain_and_offset,
+    max_pool,
+    moments,
+    smooth_relu,
+)
+from jifv.smoothing import rounded_by
 
 CHANNEL_MEAN = (0.4914, 0.4822, 0.4465)
 """Mean of CIFAR-10's training images, RGB in [0, 1]."""
@@ -207,6 +219,47 @@ def _dense_backward(saved, cotangent):
 
 
 dense_block.defvjp(_dense_forward, _dense_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def rounded_dense_block(
+    widths: tuple[float, ...], x: Float[Array, "b h w c"], layers: list[FoldedLayer]
+) -> Float[Array, "b h w n"]:
+    """`dense_block` with its ReLUs rounded over two widths per layer, the outer one's and the inner one's."""
+    return _grow_rounded(widths, x, layers)[0]
+
+
+def _grow_rounded(widths, x, layers):
+    start, growth = x.shape[-1], layers[0].kernel.shape[-1]
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, growth * len(layers))))
+    slopes = []
+    for index, layer in enumerate(layers):
+        width, outer, inner = start + growth * index, *widths[2 * index : 2 * index + 2]
+        squeezed = smooth_relu(x[..., :width] * layer.gain + layer.offset, outer) @ layer.squeeze + layer.bias
+        slopes.append(jnp.clip(squeezed / inner, 0, 1))
+        x = x.at[..., width : width + growth].set(convolve(smooth_relu(squeezed, inner), layer.kernel))
+    return x, slopes
+
+
+def _rounded_forward(widths, x, layers):
+    grown, slopes = _grow_rounded(widths, x, layers)
+    return grown, (x, grown, slopes, layers)
+
+
+def _rounded_backward(widths, saved, cotangent):
+    x, grown, slopes, layers = saved
+    _, pull_layers = jax.vjp(lambda layers: _grow_rounded(widths, x, layers)[0], layers)
+    gradient = cotangent
+    for layer, outer, slope in zip(reversed(layers), widths[-2::-2], reversed(slopes), strict=True):
+        width, growth = len(layer.gain), layer.kernel.shape[-1]
+        inner = convolve(gradient[..., width : width + growth], flipped(layer.kernel)) * slope
+        outer_slope = jnp.clip((grown[..., :width] * layer.gain + layer.offset) / outer, 0, 1)
+        gradient = gradient.at[..., :width].add(inner @ (layer.squeeze.T * layer.gain) * outer_slope)
+    return gradient[..., : x.shape[-1]], *pull_layers(cotangent)
+
+
+rounded_dense_block.defvjp(_rounded_forward, _rounded_backward)
+dense_block = rounded_by(rounded_dense_block)(dense_block)
 
 
 class _Bottleneck(nn.Module):

@@ -14,6 +14,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jifv.smoothing import rounded_by
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -332,11 +334,21 @@ def max_pool_ceil(
         raise ValueError(f"padding must be between 0 and half of the window, {window}; got {padding}")
     if (smallest := window - stride + 1 - 2 * padding) > min(x.shape[1:3]):
         raise ValueError(f"x must have sides of at least {smallest} for this window and stride; got {x.shape[1:3]}")
+    if smoothing is None:
+        return _max_pool_ceil(x, window, stride, padding)
+    return _smooth_max_pool_ceil(smoothing, x, window, stride, padding)
+
+
+def _smooth_max_pool_ceil(smoothing, x, window, stride, padding):
     for axis in (2, 1):
-        if smoothing is None:
-            x = _max_along(x, axis, window, stride, padding)
-        else:
-            x = _smooth_max_along(x, axis, window, stride, padding, smoothing)
+        x = _smooth_max_along(x, axis, window, stride, padding, smoothing)
+    return x
+
+
+@rounded_by(_smooth_max_pool_ceil, whole=True)
+def _max_pool_ceil(x, window, stride, padding):
+    for axis in (2, 1):
+        x = _max_along(x, axis, window, stride, padding)
     return x
 
 
