@@ -16,7 +16,8 @@ from jifv.models.files import cache
 from jifv.models.files.convert import CARDS, convert
 from jifv.models.files.storage import check_digest, digest, read_weights
 from jifv.models.networks import densenet, frames, googlenet, srnet
-from jifv.parametrize import fourier
+from jifv.parametrize import fourier, geometry
+from jifv.smoothing import smooth
 
 _SHIPPED = Path(__file__).parent / "weights"
 
@@ -39,9 +40,7 @@ class Network(NamedTuple):
             GoogLeNet that is the index as well, in the order of ILSVRC-2012. Ten scores of a DenseNet-BC are taken for
             CIFAR-10's, unless the file's metadata name the ``classes``, separated by commas.
         card: The model card (Markdown): data, recipe, accuracy, licence.
-        digest: sha256 of the weights, whatever file they are in, and of their smoothing.
-        smoothing_width: Width of a smooth maximum over the layer's positions that goes with the network's smoothing,
-            see `jifv.max_mean`; 0 without smoothing.
+        digest: sha256 of the weights, whatever file they are in, and of the smoothing.
     """
 
     apply: Callable[[jax.Array], jax.Array]
@@ -53,12 +52,15 @@ class Network(NamedTuple):
     feature_names: tuple[str, ...]
     card: str
     digest: str
-    smoothing_width: float = 0.0
 
     @property
     def features(self) -> int:
         """Number of channels of the tapped layer, n."""
         return self.output_shape[-1]
+
+    def typical_inputs(self) -> jax.Array:
+        """Draw four random inputs with the spectrum of natural images, (4, H, W, C): what `jifv.smooth` measures on."""
+        return _typical_inputs(self.input_shape)
 
 
 class Listing(NamedTuple):
@@ -111,8 +113,9 @@ def load(
         weights: A file to use instead: safetensors written by ``write_weights``, or anything that `convert` reads.
         input_size: Side, or height and width, of the input, if not the one above. All networks are convolutions
             up to a mean over positions, so that any size will do that leaves a position to every layer.
-        smoothing: Rounds off the kinks of a GoogLeNet's ReLU and max pooling over so many times what is typical of
-            their inputs, see `GoogLeNet`; 0 is the network itself.
+        smoothing: Round off the kinks of ReLU and max pooling by `jifv.smooth`, with this width and the network's
+            `typical_inputs`; 0 is the network itself. The aggregation has kinks, too: smooth both at once by
+            ``jifv.smooth(lambda x: aggregate(network.apply(x)), network.typical_inputs())``.
 
     Raises:
         ValueError: If the name, the layer, the size, the smoothing or a tensor's name or shape is not as expected.
@@ -131,14 +134,11 @@ def load(
     tapped: str = model.layer_names[-1] if layer is None else layer
     if tapped not in model.layer_names:
         raise ValueError(f"layer must be one of {', '.join(model.layer_names)}; got {layer!r}")
-    width = 0.0
-    if smoothing:
-        if not isinstance(model, googlenet.GoogLeNet):
-            raise ValueError(f"smoothing must be 0 for {name}: only GoogLeNet can be smoothed; got {smoothing}")
-        metadata = {**metadata, "smoothing": repr(float(smoothing))}
-        model, variables, width = _smooth(model, variables, size, tapped, float(smoothing))
     apply = _tap(model, variables, (*size, kind.channels), name=name, layer=tapped, content=kind.content)
     output_shape = jax.eval_shape(apply, jax.ShapeDtypeStruct((*size, kind.channels), jnp.float32)).shape
+    if smoothing:
+        metadata = {**metadata, "smoothing": repr(float(smoothing))}
+        apply = smooth(apply, _typical_inputs((*size, kind.channels)), float(smoothing))
     names = tuple(metadata["classes"].split(",")) if "classes" in metadata else kind.outputs
     if tapped != model.layer_names[-1] or len(names) != output_shape[-1]:
         names = tuple(map(str, range(output_shape[-1])))
@@ -152,7 +152,6 @@ def load(
         feature_names=names,
         card=card,
         digest=digest(variables, metadata.get("pool", "") + metadata.get("smoothing", "")),
-        smoothing_width=width,
     )
 
 
@@ -332,15 +331,11 @@ def _tap(
     return apply
 
 
-def _smooth(
-    model: googlenet.GoogLeNet, variables: dict, size: tuple[int, int], layer: str, smoothing: float
-) -> tuple[googlenet.GoogLeNet, dict, float]:
-    """The smoothed network with its scales, measured on random images with the spectrum of natural ones."""
-    phi = fourier((*size, 3), decay=1.0, std=1.0)
+def _typical_inputs(shape: tuple[int, int, int]) -> jax.Array:
+    phi = fourier(shape, decay=1.0, std=1.0)
     images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), 4))
-    smooth = model.clone(smoothing=smoothing)
-    with jax.default_matmul_precision("highest"):  # the same widths on every device
-        activations = jnp.asarray(model.apply(variables, images, layer=layer))
-        calibrated = googlenet.calibrate(smooth, variables, images, layer=layer)
-    typical = jnp.sqrt(jnp.mean(jnp.square(activations)))
-    return smooth, calibrated, smoothing * float(typical)
+    if not frames.is_frame(shape[2]):
+        return images
+    # A frame whose azimuth, polar angle, depth and mask vary as the colours of a natural image do.
+    surface = geometry(shape[:2], mask="continuous")
+    return jax.vmap(surface.apply)(jax.scipy.special.logit(images[..., :4]))

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
-from . import kinks
-from .program import (
+from jifv._smoothing import kinks
+from jifv._smoothing.program import (
     CALLS,
     CONTROL,
     RULES,
@@ -24,8 +24,8 @@ from .program import (
     may_have_kinks,
     source_of,
 )
-from .steps import derivative_jumps
-from .twins import marked
+from jifv._smoothing.steps import derivative_jumps
+from jifv._smoothing.twins import marked
 
 _NONNEGATIVE = frozenset({"abs", "cosh", "exp", "exp2", "logistic", "rsqrt", "sqrt", "square"})
 # fmt: off

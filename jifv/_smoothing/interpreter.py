@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
 
-from . import rounded
-from .program import Atom, Kink, Node, Program, bind, value_of
+from jifv._smoothing import rounded
+from jifv._smoothing.program import Atom, Kink, Node, Program, bind, value_of
 
 TINY = 1e-12
 """What the rounded twin of a function gets for a kink without a width."""

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from .program import (
+from jifv._smoothing.program import (
     ELEMENTWISE,
     MAXIMA,
     ORDERS,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
-from .program import CALLS, ORDERS, REMATS, RULES, bind, inside
+from jifv._smoothing.program import CALLS, ORDERS, REMATS, RULES, bind, inside
 
 _STEPS = ORDERS | {"sign", "floor", "ceil", "round", "argmax", "argmin", "sort", "top_k", "rem"}
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from jifv.models.networks.layers import Conv, Norm, local_response_norm, max_pool_ceil, smooth_relu
+from jifv.models.networks.layers import Conv, Norm, local_response_norm, max_pool_ceil
 
 CAFFE_MEAN = (104.0, 117.0, 123.0)
 """What the bvlc version subtracts from blue, green and red in [0, 255]."""
@@ -50,14 +50,9 @@ class GoogLeNet(nn.Module):
         version: ``"bvlc"``: convolutions with bias, local response normalization, 3×3 pools, a 5×5 branch.
             ``"torchvision"``: batch normalization by the running statistics (ε 1e-3) instead of biases, ``pool4`` of
             2×2 windows, and 3×3 windows in the branch called 5×5.
-        smoothing: Rounds off the kinks of ReLU and max pooling over so many times what is typical of their inputs (the
-            collection ``scales``, see `calibrate`). A visualization comes to rest on the kinks of the network, where
-            no gradient vanishes, and cannot be inverted where features are weak; on a smooth network its gradient
-            vanishes. 0.1 changes little of the response; 0 is the network itself.
     """
 
     version: Literal["bvlc", "torchvision"] = "bvlc"
-    smoothing: float = 0.0
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -101,8 +96,8 @@ class GoogLeNet(nn.Module):
         return 2 * x - 1
 
     def _layer(self, name):
-        unit = partial(_Unit, batch_norm=self.version == "torchvision", smoothing=self.smoothing, name=name)
-        pool = partial(_max_pool, self, name, self.smoothing)
+        unit = partial(_Unit, batch_norm=self.version == "torchvision", name=name)
+        pool = max_pool_ceil
         match name:
             case "conv1":
                 return unit(64, window=7, stride=2)
@@ -120,7 +115,7 @@ class GoogLeNet(nn.Module):
                 return partial(jnp.mean, axis=(1, 2))
             case "classifier":
                 return nn.Dense(1000, name=name)
-        return _Inception(_WIDTHS[name], self.version, self.smoothing, name=name)
+        return _Inception(_WIDTHS[name], self.version, name=name)
 
 
 class _Unit(nn.Module):
@@ -130,7 +125,6 @@ class _Unit(nn.Module):
     window: int = 1
     stride: int = 1
     batch_norm: bool = False
-    smoothing: float = 0.0
 
     @nn.compact
     def __call__(self, x):
@@ -138,8 +132,7 @@ class _Unit(nn.Module):
         nn.share_scope(self, convolution)
         x = convolution(x)
         x = Norm(epsilon=1e-3, name="norm")(x) if self.batch_norm else x
-        width = _width(self, "relu", self.smoothing, x)
-        return smooth_relu(x, width) if width is not None else nn.relu(x)
+        return nn.relu(x)
 
 
 class _Inception(nn.Module):
@@ -147,12 +140,11 @@ class _Inception(nn.Module):
 
     widths: tuple[int, ...]
     version: str
-    smoothing: float = 0.0
 
     @nn.compact
     def __call__(self, x):
-        unit = partial(_Unit, batch_norm=self.version == "torchvision", smoothing=self.smoothing)
-        pooled = _max_pool(self, "pool", self.smoothing, x, stride=1, padding=1)
+        unit = partial(_Unit, batch_norm=self.version == "torchvision")
+        pooled = max_pool_ceil(x, stride=1, padding=1)
         one, reduce3, three, reduce5, five, projection = self.widths
         return jnp.concatenate(
             [
@@ -163,34 +155,6 @@ class _Inception(nn.Module):
             ],
             -1,
         )
-
-
-def _max_pool(module: nn.Module, name: str, smoothing: float, x, **options):
-    return max_pool_ceil(x, **options, smoothing=_width(module, name, smoothing, x))
-
-
-def _width(module: nn.Module, name: str, smoothing: float, x):
-    """Width of the smoothing of a nonlinearity; None without smoothing, and while the scales are being measured."""
-    if not smoothing:
-        return None
-    scale = module.variable("scales", name, jnp.zeros, ())
-    if module.is_mutable_collection("scales"):
-        scale.value = jnp.sqrt(jnp.mean(jnp.square(x)))
-        return None
-    return smoothing * scale.value.astype(x.dtype)
-
-
-def calibrate(model: GoogLeNet, variables: dict, images: Float[Array, "b h w 3"], *, layer: str = "classifier") -> dict:
-    """The variables with the collection ``scales``, which smoothing needs.
-
-    Args:
-        model: The network, with `smoothing`.
-        variables: Its weights.
-        images: RGB in [0, 1], from which the root mean square of the input of every nonlinearity is taken.
-        layer: The last layer that will be tapped.
-    """
-    _, scales = model.apply(variables, images, layer=layer, mutable=["scales"])
-    return {**variables, **scales}
 
 
 @cache

@@ -5,7 +5,6 @@ reverse mode only.
 """
 
 from functools import partial, reduce
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -306,7 +305,7 @@ def smooth_relu(x: Float[Array, "*shape"], width: float | Float[Array, ""]) -> F
 
 
 def max_pool_ceil(
-    x: Float[Array, "b h w c"], window: int = 3, stride: int = 2, padding: int = 0, smoothing: Any = None
+    x: Float[Array, "b h w c"], window: int = 3, stride: int = 2, padding: int = 0
 ) -> Float[Array, "b p q c"]:
     """Maximum over windows that may hang over the edge ("ceil mode"): every entry is in a window.
 
@@ -322,8 +321,6 @@ def max_pool_ceil(
         window: Side length of the windows.
         stride: Distance of two windows, at most ``window``.
         padding: Width of the margin of −∞ on every side, at most half of ``window``.
-        smoothing: Width s of a smooth maximum s·log(mean(exp(x/s))) over the entries that are in the input, a number
-            or an array (); None for the maximum itself.
 
     Raises:
         ValueError: If stride or padding leave this range, or ``x`` is too small for a single window.
@@ -334,14 +331,13 @@ def max_pool_ceil(
         raise ValueError(f"padding must be between 0 and half of the window, {window}; got {padding}")
     if (smallest := window - stride + 1 - 2 * padding) > min(x.shape[1:3]):
         raise ValueError(f"x must have sides of at least {smallest} for this window and stride; got {x.shape[1:3]}")
-    if smoothing is None:
-        return _max_pool_ceil(x, window, stride, padding)
-    return _smooth_max_pool_ceil(smoothing, x, window, stride, padding)
+    return _max_pool_ceil(x, window, stride, padding)
 
 
-def _smooth_max_pool_ceil(smoothing, x, window, stride, padding):
+def _smooth_max_pool_ceil(width, x, window, stride, padding):
+    # s·log(mean(exp(x/s))) over the entries that are in the input.
     for axis in (2, 1):
-        x = _smooth_max_along(x, axis, window, stride, padding, smoothing)
+        x = _smooth_max_along(x, axis, window, stride, padding, width)
     return x
 
 
@@ -352,11 +348,11 @@ def _max_pool_ceil(x, window, stride, padding):
     return x
 
 
-def _smooth_max_along(x, axis, window, stride, padding, smoothing):
+def _smooth_max_along(x, axis, window, stride, padding, width):
     entries = _entries(x, axis, window, stride, padding)
     inside = _entries(jnp.zeros((1,) * axis + (x.shape[axis],) + (1,) * (3 - axis)), axis, window, stride, padding)
     count = sum((entry == 0).astype(x.dtype) for entry in inside)
-    return smoothing * (jax.nn.logsumexp(jnp.stack(entries) / smoothing, axis=0) - jnp.log(count))
+    return width * (jax.nn.logsumexp(jnp.stack(entries) / width, axis=0) - jnp.log(count))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
