@@ -264,5 +264,5 @@ def card(converted: Converted) -> str:
     """The model card (Markdown) of a converted network."""
     metadata = converted.metadata
     origin = f", from {metadata['url']}" if "url" in metadata else ""
-    known = CARDS[converted.name].format_map(metadata)
+    known = CARDS[converted.name].format_map({"architecture": "DenseNet-BC", "pool": "average"} | metadata)
     return f"{known}- Converted from {metadata['file']}{origin}, sha256 {metadata['sha256']}.\n"
