@@ -204,24 +204,24 @@ def test_one_image_under_vmap():
 
 @pytest.mark.parametrize("layer", ["inception4f", "inception4", "softmax", "", "Conv1"])
 def test_no_such_layer(layer):
-    with pytest.raises(ValueError, match=r"layer must be one of conv1, pool1, norm1, .*classifier; got '" + layer):
+    with pytest.raises(ValueError, match=r"layer must be one of conv1, pool1, norm1, .*classifier, got '" + layer):
         shape_of("bvlc", layer, 32, 32)
 
 
 def test_torchvision_has_no_response_normalization():
-    with pytest.raises(ValueError, match=r"layer must be one of conv1, pool1, conv2, .*; got 'norm1'"):
+    with pytest.raises(ValueError, match=r"layer must be one of conv1, pool1, conv2, .*, got 'norm1'"):
         shape_of("torchvision", "norm1", 32, 32)
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_no_such_version():
-    with pytest.raises(ValueError, match="version must be 'bvlc' or 'torchvision'; got 'caffe'"):
+    with pytest.raises(ValueError, match="version must be 'bvlc' or 'torchvision', got 'caffe'"):
         shape_of("caffe", "conv1", 32, 32)
 
 
 @pytest.mark.parametrize("size", [(31, 224), (224, 31), (8, 8)])
 def test_too_small(size):
-    with pytest.raises(ValueError, match=f"x must have sides of at least 32 pixels; got {size[0]}×{size[1]}"):
+    with pytest.raises(ValueError, match=f"x must have sides of at least 32 pixels, got {size[0]}×{size[1]}"):
         shape_of("bvlc", "conv1", *size)
 
 

@@ -115,11 +115,11 @@ def test_ceil_pool_passes_on_what_is_not_a_number():
 @pytest.mark.parametrize(
     ("pool", "size", "message"),
     [
-        ((3, 4, 0), 8, "stride must be between 1 and the window, 3; got 4"),
-        ((3, 0, 0), 8, "stride must be between 1 and the window, 3; got 0"),
-        ((3, 2, 2), 8, "padding must be between 0 and half of the window, 3; got 2"),
-        ((3, 2, -1), 8, "padding must be between 0 and half of the window, 3; got -1"),
-        ((3, 2, 0), 1, r"x must have sides of at least 2 for this window and stride; got \(1, 8\)"),
+        ((3, 4, 0), 8, "stride must be between 1 and the window, 3, got 4"),
+        ((3, 0, 0), 8, "stride must be between 1 and the window, 3, got 0"),
+        ((3, 2, 2), 8, "padding must be between 0 and half of the window, 3, got 2"),
+        ((3, 2, -1), 8, "padding must be between 0 and half of the window, 3, got -1"),
+        ((3, 2, 0), 1, r"x must have sides of at least 2 for this window and stride, got \(1, 8\)"),
     ],
 )
 def test_ceil_pool_refuses(pool, size, message):
