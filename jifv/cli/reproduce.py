@@ -1,8 +1,9 @@
 """Command line: `jifv reproduce dncl` and its siblings."""
 
+import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -13,10 +14,11 @@ from rich.console import Console
 
 from jifv._core.devices import leads, sample_mesh
 from jifv.cli import machine
-from jifv.cli.errors import complain
+from jifv.cli.errors import complain, warnings_told
 from jifv.cli.interrupt import interruptible
 from jifv.cli.options import with_experiment_options
 from jifv.cli.output import show
+from jifv.experiments import journal
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.problem import check, network_of
 from jifv.experiments.report import files, tables
@@ -73,11 +75,15 @@ def reproduce(
     if distributed:
         _join()
     mesh = _mesh(devices)
-    with interruptible("jifv: interrupted; finished batches are kept, and the same command goes on from there"):
+    kept = "jifv: interrupted; finished batches are kept, and the same command goes on from there"
+    with interruptible(kept), warnings_told():
         networks: dict[tuple, Network] = {}
-        ready = [plan for plan in plans if _succeeds(plan.name, _check, plan, weights, networks)]
-        how = {"overwrite": overwrite, "quiet": quiet}
-        done = [plan for plan in ready if _succeeds(plan.name, _run, plan, preset, networks, mesh, **how)]
+        ready = [plan for plan in plans if _succeeds(plan.name, _check, plan, weights, networks, overwrite=overwrite)]
+        done = [
+            plan
+            for plan in ready
+            if _succeeds(plan.name, _run, plan, preset, networks, mesh, overwrite=overwrite, quiet=quiet)
+        ]
     if len(done) < len(plans):
         raise typer.Exit(1)
 
@@ -115,8 +121,8 @@ def _plans(
     return plans
 
 
-def _check(plan: _Plan, weights: Path | None, networks: dict[tuple, Network]) -> None:
-    """Raise whatever can be known before any work: about the folder, the weights, and whether they fit."""
+def _check(plan: _Plan, weights: Path | None, networks: dict[tuple, Network], *, overwrite: bool) -> None:
+    """Raise whatever can be known before any work: about the folder, what it holds, and the networks."""
     there = next(folder for folder in (plan.folder, *plan.folder.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is not a folder, so {plan.folder} cannot be made")
@@ -127,18 +133,22 @@ def _check(plan: _Plan, weights: Path | None, networks: dict[tuple, Network]) ->
         if key not in networks:
             networks[key] = network_of(cell, weights=weights)
         check(cell, networks[key])
+        if not overwrite:
+            _check_same_run(_path(plan, cell), cell, networks[key])
 
 
 def _run(
     plan: _Plan, preset: Preset, networks: dict[tuple, Network], mesh: Mesh, *, overwrite: bool, quiet: bool
 ) -> None:
     results, digests, seconds = [], {}, 0.0
-    stores = _stores(plan, networks, overwrite=overwrite)
-    for cell, store in zip(plan.cells, stores, strict=True):
-        network = networks[_key(cell)]
-        digests[cell.network] = network.digest
-        results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
-        seconds += store.total_seconds()
+    with ExitStack() as stack:
+        # All of them before any work: one may be in use by another process.
+        stores = [stack.enter_context(_store(plan, cell, networks[_key(cell)], overwrite)) for cell in plan.cells]
+        for cell, store in zip(plan.cells, stores, strict=True):
+            network = networks[_key(cell)]
+            digests[cell.network] = network.digest
+            results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
+            seconds += store.total_seconds()
     if not leads():
         return
     summary = files.write(plan.study, results, plan.folder, name=plan.name, preset=preset, weights=digests)
@@ -153,15 +163,22 @@ def _run(
     console.print(f"{seconds:.0f} s; results in {plan.folder}, to look at in {page}", markup=False)
 
 
-def _stores(plan: _Plan, networks: dict[tuple, Network], *, overwrite: bool) -> list[Store]:
-    """Open the store of every cell, so that one that is of another run is found before any work."""
-    stores = []
-    for cell in plan.cells:
-        path = plan.folder / f"{cell.name}.zarr"
-        if overwrite and path.exists() and leads():
-            shutil.rmtree(path)
-        stores.append(Store.open(path, identity(cell, networks[_key(cell)]), cell.samples, cell.batch_size))
-    return stores
+def _store(plan: _Plan, cell: Experiment, network: Network, overwrite: bool) -> Store:
+    path = _path(plan, cell)
+    if overwrite:
+        Store.remove(path)
+    return Store.open(path, identity(cell, network), cell.samples, cell.batch_size)
+
+
+def _check_same_run(path: Path, cell: Experiment, network: Network) -> None:
+    """Raise if there is a store of another run."""
+    if (path / journal.FILE).exists():
+        wanted = json.loads(json.dumps(identity(cell, network)))  # as it was written
+        journal.read_same(path, journal.new(wanted, cell.samples, cell.batch_size))
+
+
+def _path(plan: _Plan, cell: Experiment) -> Path:
+    return plan.folder / f"{cell.name}.zarr"
 
 
 def _key(cell: Experiment) -> tuple:

@@ -69,11 +69,12 @@ class Option:
             check_count(self.name, value)
         else:
             check_nonnegative(self.name, value)
-        if self.least is not None and value < self.least:
+        number: Any = value
+        if self.least is not None and number < self.least:
             raise ValueError(f"{self.name} must be at least {self.least}, got {value}")
-        if self.most is not None and value > self.most:
+        if self.most is not None and number > self.most:
             raise ValueError(f"{self.name} must be at most {self.most}, got {value}")
-        if self.below is not None and value >= self.below:
+        if self.below is not None and number >= self.below:
             raise ValueError(f"{self.name} must be below {self.below}, got {value}")
 
     def text(self, value: Value) -> str:

@@ -97,7 +97,7 @@ class Calibrated:
     """The critical spaces, the one that predicts the known objectives best, and the predictions with it.
 
     Attributes:
-        spaces: The critical spaces that Algorithm 1 found, from the largest dimension to the smallest.
+        spaces: The critical spaces that Algorithm 1 found, the best supported one first.
         choice: Which space predicts best; index 0 is Rⁿ, i + 1 is `spaces[i]`.
         basis: Orthonormal basis of the chosen space V.
         prediction: Objective predicted with it; that of `Realized` if V = Rⁿ.

@@ -165,7 +165,8 @@ def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> 
             predictions.append(inversion.objective)
             gaps.append(inversion.gap)
     usable = realized.usable
-    choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable])
+    support = [1.0, *(space.gap for space in spaces)]
+    choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable], gaps=support)
     calibrated = Calibrated(
         spaces=spaces,
         choice=choice,

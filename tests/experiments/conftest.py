@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import pytest
 from support.drawn import CELLS, DNCL, DNDE, fakes
 from support.fake_results import fake
 from support.pages import LONE, NOT_FINITE, with_flags, written
 from support.toy import TOY, network, scores
 
-from jifv.experiments.experiment import Experiment
+from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.run import run
 from jifv.experiments.studies import grid
 
@@ -17,6 +18,16 @@ from jifv.experiments.studies import grid
 def results():
     """Results of the toy experiment, on one device."""
     return run(TOY, network(scores))
+
+
+@pytest.fixture(scope="session")
+def partly_finite():
+    """The same of a network that returns NaN for some inputs, after few steps."""
+
+    def broken(x):
+        return jnp.where(jnp.mean(x) > 0.502, jnp.nan, scores(x))
+
+    return run(with_options(TOY, {"adam_steps": 5, "lbfgs_steps": 2}), network(broken))
 
 
 @pytest.fixture(scope="session")

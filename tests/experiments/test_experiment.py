@@ -7,10 +7,10 @@ import pytest
 from support.toy import FEATURES, TOY, network, scores
 
 from jifv.experiments.experiment import with_options
+from jifv.experiments.problem import check, problem_of
 from jifv.experiments.results import OBJECTIVES
 from jifv.experiments.run import identity, run
 from jifv.experiments.store import Store
-from jifv.visualization import Settings
 
 
 def short(adam_steps=5, lbfgs_steps=5, **changes):
@@ -81,14 +81,21 @@ def test_first_features_are_those_of_the_layer(brief):
     twice = network(doubled)._replace(output_shape=(2 * FEATURES,), feature_names=tuple("abcdefghij"))
     first = run(short(features=FEATURES), twice)
     assert first.feature_names == tuple("abcde")
-    np.testing.assert_allclose(
-        first.realized.response, run(short(), network(scores)).response, rtol=1e-4
-    )
+    np.testing.assert_allclose(first.realized.response, brief.realized.response, rtol=1e-4)
 
 
-def test_more_features_than_there_are_is_an_error():
-    with pytest.raises(ValueError, match="features must be at most the 5 of scores, got 6"):
-        run(short(features=6), network(scores))
+@pytest.mark.parametrize(
+    ("changes", "other", "message"),
+    [
+        ({"features": 6}, {}, "features must be at most the 5 of scores, got 6"),
+        ({}, {"input_shape": (8, 8, 3)}, "input_size must be at least 11, the window of SSIM, got 8×8"),
+        ({"parametrization": "geometry"}, {}, r"parametrization must make inputs of the shape \(12, 12, 3\)"),
+        ({"aggregation": "mean"}, {}, r"activations must have shape \(h, w, n\)"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_refused_before_any_work(changes, other, message):
+    with pytest.raises(ValueError, match=message):
+        check(short(**changes), network(None)._replace(**other))
 
 
 def test_batches_change_nothing_but_rounding(results):
@@ -138,11 +145,8 @@ def test_identity_has_what_decides_the_numbers():
     assert first["versions"].keys() == {"jifv", "jax", "jaxlib"}
 
 
-def test_samples_that_are_not_finite_are_left_out():
-    def broken(x):
-        return jnp.where(jnp.mean(x) > 0.502, jnp.nan, scores(x))
-
-    some = run(short(lbfgs_steps=2), network(broken))
+def test_samples_that_are_not_finite_are_left_out(partly_finite):
+    some = partly_finite
     lost = ~some.realized.finite
     assert 0 < lost.sum() < len(lost)
     for values in (*some.evaluation.angles.values(), some.evaluation.ssim["prediction"], some.realized.stationarity):
@@ -192,13 +196,13 @@ def test_bad_sizes_and_names_are_refused(changes, message):
 
 
 def test_no_more_canonical_objectives_than_features():
-    many = run(short(1, 0, samples=40, canonical=10, reoptimize_steps=1), network(scores))
+    many = problem_of(short(samples=40, canonical=10), network(scores))
     assert many.canonical.sum() == FEATURES  # and not a quarter of 40
     np.testing.assert_array_equal(many.objectives[-FEATURES:], np.eye(FEATURES))
 
 
 def test_float64_runs(x64):
-    exact = run(replace(TOY, settings=Settings(adam_steps=20, lbfgs_steps=20)), network(scores))
+    exact = run(short(lbfgs_steps=0), network(scores))  # L-BFGS in float64 is that of test_visualization.py
     assert exact.objectives.dtype == np.float64
     assert jax.config.jax_enable_x64
     assert exact.realized.prediction.dtype == np.float64

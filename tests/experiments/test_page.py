@@ -49,9 +49,9 @@ def test_flags(lone, lone_path):
     assert marked == {
         "canonical": set(range(65, 75)),
         "not finite": set(NOT_FINITE),
-        "on the floor": {8},
-        "target on silent features": {DEAD} if cell["on_dead"][DEAD] > 0.9 else set(),
-        "silent features": {DEAD},
+        "on the cosine's floor": {8},
+        "target on dead features": {DEAD} if cell["on_dead"][DEAD] > 0.9 else set(),
+        "dead features": {DEAD},
     }
     assert [name for name in cell["canonical"] if name] == list(NAMES)
 
@@ -121,7 +121,7 @@ def test_markup_in_names_is_data(lone_path):
 def test_what_was_run(tmp_path, several, lone_path):
     data = data_of(written(tmp_path, several))
     assert data["tables"][0] == {
-        "title": "What was run",
+        "title": "what differs",
         "columns": ["experiment", "power k"],
         "rows": [["dnde-k0", "0"], ["dnde-k2", "2"]],
     }
@@ -129,15 +129,17 @@ def test_what_was_run(tmp_path, several, lone_path):
     assert facts["network"] == "densenet"
     assert facts["features n"] == "12"
     assert facts["critical space V"] == "Rⁿ"
-    assert facts["steps"] == "800 Adam, 300 L-BFGS"
+    assert (facts["Adam steps"], facts["L-BFGS steps"]) == ("800", "300")
+    assert facts["commit"] == "01234567"
     assert facts["seed"] == "0"
     alone = dict(data_of(lone_path)["facts"])
-    assert (alone["power k"], alone["critical space V"], alone["samples"]) == ("2", "dimension 9", "75, 10 canonical")
+    assert (alone["power k"], alone["critical space V"]) == ("2", "dimension 9")
+    assert (alone["samples"], alone["canonical samples"], alone["input size"]) == ("75", "10", "16")
 
 
 def test_errors(tmp_path, several):
     with pytest.raises(ValueError, match="cells must hold the results of at least one experiment, got none"):
         written(tmp_path, [])
-    with pytest.raises(ValueError, match="tables must have 2 strings a row in 'short'"):
+    with pytest.raises(ValueError, match="tables must have 2 strings per row in 'short'"):
         written(tmp_path, several, tables=[page.Table("short", ("a", "b"), [("1", "2"), ("1",)])])
     assert not list(tmp_path.iterdir())

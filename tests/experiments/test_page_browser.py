@@ -108,7 +108,7 @@ def test_everything_is_drawn(visit, lone_path):
     assert lost.locator("dd").all_inner_texts()[2:] == ["–"] * 4
     assert lost.locator(".missing").count() == 3
     assert "not finite" in lost.locator(".notes").inner_text()
-    assert "3 silent features" in tab.locator(f"[data-sample='0/{DEAD}'] .notes").inner_text()
+    assert "3 dead features" in tab.locator(f"[data-sample='0/{DEAD}'] .notes").inner_text()
 
 
 def test_names_of_features_are_text(visit, lone_path):
@@ -235,7 +235,7 @@ def test_other_series_and_a_logarithmic_axis(visit, lone, lone_path):
 
 def test_several_experiments(visit, several, tmp_path):
     tab = visit(written(tmp_path, several))
-    assert tab.locator("#tables caption").all_inner_texts()[0].lower() == "what was run"
+    assert tab.locator("#tables caption").all_inner_texts()[0].lower() == "what differs"
     colours = dict(
         tab.evaluate(
             "[...document.querySelectorAll('.point')].map((it) => [it.dataset.sample[0], getComputedStyle(it).fill])"

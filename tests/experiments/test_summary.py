@@ -2,16 +2,14 @@ import csv
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.fake_results import changed
-from support.toy import FEATURES, TOY, network, scores
+from support.toy import FEATURES, TOY
 
 from jifv.experiments.report import files, tables
 from jifv.experiments.report import summary as report
 from jifv.experiments.results import OBJECTIVES
-from jifv.experiments.run import run
 from jifv.experiments.studies import Study, grid, smaller
 
 SHORT = {"adam_steps": 5, "lbfgs_steps": 2}
@@ -27,12 +25,6 @@ def write(results, folder, figure="scatter"):
 
 
 @pytest.fixture(scope="module")
-def results():
-    [cell] = smaller([TOY], adam_steps=60, lbfgs_steps=30)
-    return run(cell, network(scores), progress=False)
-
-
-@pytest.fixture(scope="module")
 def written(results, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "new"
     return folder, write([results], folder)
@@ -42,14 +34,14 @@ def test_summary_is_the_file_and_has_no_number_that_is_none(written):
     folder, summary = written
     read = json.loads((folder / "summary.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert read == summary
-    assert {"study", "section", "preset", "weights", "versions", "device", "cells"} <= read.keys()
+    assert {"study", "section", "preset", "weights", "provenance", "device", "cells"} <= read.keys()
 
 
 def test_summary_of_an_experiment_has_what_it_promises(written):
     [cell] = written[1]["cells"]
     promised = (
         "experiment network layer features samples power parametrization aggregation adam_steps lbfgs_steps seed "
-        "seconds_a_sample angles beta critical_spaces chosen_dimension ssim outlier_filter counts listed stationarity"
+        "seconds_per_sample angles beta critical_spaces chosen_dimension ssim outlier_filter counts listed stationarity"
     )
     assert set(promised.split()) <= cell.keys()
     for name in ("prediction", "prediction_on_v", "response", "response_on_v", "random"):
@@ -111,18 +103,18 @@ def test_outlier_filter_counts_what_it_keeps_and_loses(results):
 
 def test_samples_to_know_of_are_counted_and_listed(results):
     flags = np.arange(TOY.samples) == 3
-    silent = np.zeros_like(results.realized.dead)
-    silent[6] = results.objectives[6] > 0.5  # a canonical target on a silent feature
+    dead = np.zeros_like(results.realized.dead)
+    dead[6] = results.objectives[6] > 0.5  # a canonical target on a dead feature
     other = changed(
         results,
         finite=~flags,
         on_floor=flags,
         off_v=np.where(flags, 0.95, 0.1),
-        dead=silent,
+        dead=dead,
         objectives=results.objectives,
     )
     cell = report.plain(report.cell_summary(other))
-    assert cell["counts"] == {"not_finite": 1, "on_floor": 1, "lost": 1, "dead": 1, "with_silent_features": 1}
+    assert cell["counts"] == {"not_finite": 1, "on_floor": 1, "lost": 1, "dead": 1, "with_dead_features": 1}
     assert cell["listed"]["lost"] == [3]
     assert cell["listed"]["dead"] == [6]
     remarks = tables.remarks({"cells": [cell]})
@@ -130,19 +122,15 @@ def test_samples_to_know_of_are_counted_and_listed(results):
     assert all(remark.startswith("1 of 8 samples: ") for remark in remarks)
 
 
-def test_silent_features_have_no_part_in_the_last_singular_value(results):
+def test_dead_features_have_no_part_in_the_last_singular_value(results):
     values = results.realized.singular_values.copy()
     values[:, 0] = np.inf
     cell = report.cell_summary(changed(results, singular_values=values))
     assert cell["last_singular_value"]["median"] == pytest.approx(np.median(values[:, -1] / values[:, 1]))
 
 
-def test_samples_that_are_not_finite_are_missing_and_not_averaged(tmp_path):
-    def broken(x):
-        return jnp.where(jnp.mean(x) > 0.502, jnp.nan, scores(x))
-
-    [cell] = smaller([TOY], **SHORT)
-    some = run(cell, network(broken), progress=False)
+def test_samples_that_are_not_finite_are_missing_and_not_averaged(partly_finite, tmp_path):
+    some = partly_finite
     lost = ~some.realized.finite
     [summary] = write([some], tmp_path)["cells"]
     assert 0 < lost.sum() == summary["counts"]["not_finite"] == summary["angles"]["prediction"]["missing"]

@@ -159,7 +159,7 @@ def _legend(axes: Axes, results: Results) -> None:
             ((marked & drawn).any(), Line2D([], [], marker=marker, label=label, **ring))
             for label, (marker, marked) in _rings(results).items()
         ),
-        (missing, Line2D([], [], linestyle="none", label=f"NaN: {missing} of {len(drawn)}")),
+        (missing, Line2D([], [], linestyle="none", label=f"NaN: {missing} of {len(results.objectives)}")),
     ]
     axes.axis("off")
     handles = [handle for wanted, handle in entries if wanted]

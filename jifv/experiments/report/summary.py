@@ -87,6 +87,8 @@ def cell_summary(results: Results) -> dict[str, Any]:
                 "dimension": space.basis.shape[1],
                 "threshold_low": space.threshold_low,
                 "threshold_high": min(space.threshold_high, 1.0),
+                "gap": space.gap,
+                "reason": space.reason,
                 "median_angle": results.calibrated.choice.angle[index],
                 "median_angle_of_chance": results.calibrated.choice.chance[index],
                 "cokernel": space.cokernel.T,

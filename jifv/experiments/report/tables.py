@@ -139,13 +139,14 @@ def _spaces(cell: Mapping[str, Any]) -> list[Table]:
             str(space["dimension"]),
             f"{space['threshold_low']:.2g}",
             f"{space['threshold_high']:.2g}",
+            f"{space['gap']:.3g}",
             _text(space["median_angle"]),
             _text(space["median_angle_of_chance"]),
             "chosen" if space["dimension"] == cell["chosen_dimension"] else "",
         )
         for space in cell["critical_spaces"]
     ]
-    columns = ("dimension", "threshold ε from", "to", "median angle on V", "by chance", "")
+    columns = ("dimension", "threshold ε from", "to", "gap", "median angle on V", "by chance", "")
     return [Table("critical spaces", columns, rows)] if rows else []
 
 
