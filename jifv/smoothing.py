@@ -83,18 +83,19 @@ class Smoothed:
     _widths: tuple[float | None, ...]
     _traced: dict[Any, Callable] = field(default_factory=dict)
 
-    def __call__(self, x: Float[Array, "..."]) -> Any:
+    def __call__(self, x: Float[Array | np.ndarray, "..."]) -> Any:
         """Evaluate the smoothed function for one sample; batch it with `jax.vmap`.
 
         Raises:
             TypeError: `x` is not an array of floats.
             ValueError: An input of this shape or type leads through other kinks than those of the calibration.
         """
-        x = _floats("x", x)
-        # A trace has the precision of its products in it, and the types that this mode knows.
-        key = x.shape, x.dtype, jax.config.jax_default_matmul_precision, jax.config.jax_enable_x64  # pyright: ignore
+        x = jnp.asarray(_floats("x", x))
+        # A trace has the precision of its products in it, and the axes over which `shard_map` divides its values.
+        precision, axes = jax.config.jax_default_matmul_precision, getattr(jax.typeof(x), "vma", None)  # pyright: ignore
+        key = x.shape, x.dtype, precision, axes, jax.config.jax_enable_x64  # pyright: ignore
         if key not in self._traced:
-            self._traced[key] = self._trace(jax.ShapeDtypeStruct(x.shape, x.dtype))
+            self._traced[key] = self._trace(x)
         return self._traced[key](x)
 
     def __repr__(self) -> str:
@@ -109,15 +110,15 @@ class Smoothed:
         lines += [f"  left alone {_line(each)}: {each.reason}" for each in self.left_alone]
         return "\n".join(lines)
 
-    def _trace(self, shape: jax.ShapeDtypeStruct) -> Callable:
-        program, tree, _ = _program(self.function, shape)
+    def _trace(self, x: Array) -> Callable:
+        program, tree, _ = _program(self.function, x)
         kinds = tuple(kink.kind for kink in program.kinks())
         if kinds != self._kinds:
             raise ValueError(
                 f"x must lead through the same kinks as the calibration inputs, {len(self._kinds)}; "
-                f"got {len(kinds)} for {shape.dtype}{list(shape.shape)}"
+                f"got {len(kinds)} for {x.dtype}{list(x.shape)}"
             )
-        rounded = jax.make_jaxpr(lambda x: evaluate(program, self._widths, x))(shape)
+        rounded = jax.make_jaxpr(lambda x: evaluate(program, self._widths, x))(x)
         flat = jax.jit(jax.extend.core.jaxpr_as_fun(rounded))
         return lambda x: jax.tree.unflatten(tree, flat(x))
 
@@ -168,9 +169,10 @@ def smooth(
     check_nonnegative("width", width)
     if width == 0:
         raise ValueError("width must be positive, got 0")
-    samples = _samples(inputs)
-    with jax.default_matmul_precision("highest"):  # the same widths on every device
-        program, _, replaced = _program(function, jax.ShapeDtypeStruct(samples.shape[1:], samples.dtype))
+    # Widths are numbers, also where the function is smoothed while another one is traced, and the same on every device.
+    with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
+        samples = _samples(inputs)
+        program, _, replaced = _program(function, samples[0])
         found = _calibrate(program, samples)
     kinks = list(program.kinks())
     verdicts = [_verdict(kink, each, float(width)) for kink, each in zip(kinks, found, strict=True)]
@@ -191,8 +193,8 @@ def smooth(
     )
 
 
-def _program(function: Callable, shape: jax.ShapeDtypeStruct) -> tuple[Program, Any, list[Note]]:
-    traced, result = jax.make_jaxpr(function, return_shape=True)(shape)
+def _program(function: Callable, x: Array) -> tuple[Program, Any, list[Note]]:
+    traced, result = jax.make_jaxpr(function, return_shape=True)(x)
     for constant in traced.consts:
         if isinstance(constant, Tracer):
             raise TypeError("function must not close over values that are being traced; smooth it outside of jit")
@@ -202,7 +204,9 @@ def _program(function: Callable, shape: jax.ShapeDtypeStruct) -> tuple[Program, 
 
 def _calibrate(program: Program, samples: Array) -> list[Measured]:
     """What met each kink, over all samples."""
-    step = jax.jit(lambda x: measure(program, x)[1])
+    # It runs a few times: a good program is not worth the seconds that it takes LLVM.
+    hasty = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
+    step = jax.jit(lambda x: measure(program, x)[1], compiler_options=hasty)
     found = jax.tree.map(lambda *leaves: np.stack(leaves), *[step(x) for x in samples])
     return [Measured(*(np.asarray(leaf, float) for leaf in each)).over() for each in found]
 
@@ -244,19 +248,20 @@ def _samples(inputs: Any) -> Array:
         images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), _SAMPLES))
         return images.astype(dtype)
     samples = _floats("inputs", inputs)
-    if samples.ndim == 0 or samples.size == 0:
-        raise ValueError(f"inputs must be one sample or more along the first axis, got shape {samples.shape}")
     if isinstance(samples, Tracer):
         raise TypeError("inputs must have values, got an array that is being traced; smooth outside of jit")
+    samples = jnp.asarray(samples)
+    if samples.ndim == 0 or samples.size == 0:
+        raise ValueError(f"inputs must be one sample or more along the first axis, got shape {samples.shape}")
     if not bool(jnp.isfinite(samples).all()):
         raise ValueError("inputs must be finite, got NaN or infinite entries")
     return samples
 
 
-def _floats(name: str, x: Any) -> Array:
+def _floats(name: str, x: Any) -> Any:
     if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name} must be an array of floats, got {getattr(x, 'dtype', type(x).__name__)}")
-    return jnp.asarray(x)
+    return x
 
 
 def _line(each: Any) -> str:

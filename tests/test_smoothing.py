@@ -158,6 +158,9 @@ REDUCTIONS = {
 }  # fmt: skip
 KINDS = POINTWISE | REDUCTIONS
 kinds = pytest.mark.parametrize("name", KINDS)
+several = pytest.mark.parametrize(
+    "name", ["relu", "clip", "abs", "leaky_relu", "max over axes", "maximum of three", "windows with a margin"]
+)
 
 
 def sample(name):
@@ -169,40 +172,24 @@ def sample(name):
 
 
 @kinds
-@pytest.mark.parametrize("width", [WIDTH, 1e-2])
-def test_values_are_those_of_the_closed_form(name, width, x64):
+def test_values_and_derivatives(name, x64):
     function, expected = KINDS[name]
-    x = sample(name)
-    np.testing.assert_allclose(smooth(function, x[None], width)(x), expected(x, width), rtol=1e-6, atol=2e-7)
-
-
-@kinds
-def test_derivative_is_that_of_finite_differences_at_the_kinks(name, x64):
-    function, _ = KINDS[name]
     x = sample(name)
     smoothed = smooth(function, x[None], WIDTH)
     assert smoothed.sites
-    direction, step = draw(*x.shape, seed=1), 1e-6
-    value, slope = jax.jvp(smoothed, (x,), (direction,))
-    found = (np.asarray(smoothed(x + step * direction)) - np.asarray(smoothed(x - step * direction))) / (2 * step)
-    np.testing.assert_allclose(slope, found, rtol=1e-6, atol=2e-5)
-    weights = draw(*value.shape, seed=2)
-    (gradient,) = jax.vjp(smoothed, x)[1](weights)
-    np.testing.assert_allclose(np.vdot(gradient, direction), np.vdot(weights, slope), rtol=1e-10)
-
-
-@kinds
-def test_derivative_does_not_jump(name, x64):
-    function, _ = KINDS[name]
-    x = sample(name)
-    smoothed = jax.jit(jax.grad(lambda x: smooth_of(x).sum()))
-    smooth_of = smooth(function, x[None], WIDTH)
-    left, right = smoothed(x - 1e-9), smoothed(x + 1e-9)
-    np.testing.assert_allclose(left, right, atol=1e-6)
+    direction, weights, step = draw(*x.shape, seed=1), draw(*np.shape(expected(x, WIDTH)), seed=2), 1e-6
+    value, slope = jax.jit(lambda x: jax.jvp(smoothed, (x,), (direction,)))(x)
+    np.testing.assert_allclose(value, expected(x, WIDTH), rtol=1e-6, atol=2e-7)
+    up, down = smoothed(x + step * direction), smoothed(x - step * direction)
+    np.testing.assert_allclose(slope, (np.asarray(up) - np.asarray(down)) / (2 * step), rtol=1e-6, atol=2e-5)
+    gradient = jax.jit(jax.grad(lambda x: jnp.vdot(weights, smoothed(x))))
+    np.testing.assert_allclose(np.vdot(gradient(x), direction), np.vdot(weights, slope), rtol=1e-10)
+    # It does not jump, wherever x is near a kink.
+    np.testing.assert_allclose(gradient(x - 1e-9), gradient(x + 1e-9), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["relu", "clip", "abs", "leaky_relu", "hard_tanh", "selu"])
-def test_derivative_of_the_function_itself_does(name, x64):
+def test_derivative_of_the_function_itself_jumps(name, x64):
     x = jnp.asarray(sample(name))
     slope = jax.grad(lambda x: KINDS[name][0](x).sum())
     assert jnp.abs(slope(x - 1e-9) - slope(x + 1e-9)).max() > 0.1
@@ -210,16 +197,19 @@ def test_derivative_of_the_function_itself_does(name, x64):
 
 @kinds
 def test_converges_to_the_function(name, x64):
-    function, _ = KINDS[name]
+    function, expected = KINDS[name]
     x = sample(name)
     exact = np.asarray(function(jnp.asarray(x)))
-    errors = [np.abs(np.asarray(smooth(function, x[None], width)(x)) - exact).max() for width in (1e-2, 1e-4, 1e-6)]
+    errors = []
+    for width in (1e-2, 1e-6):
+        found = np.asarray(smooth(function, x[None], width)(x))
+        np.testing.assert_allclose(found, expected(x, width), rtol=1e-6, atol=2e-7)
+        errors.append(np.abs(found - exact).max())
     assert 0 < errors[0] < 0.2
-    assert errors[1] <= 1.1e-2 * errors[0]
-    assert errors[2] <= 1.1e-4 * errors[0]
+    assert errors[1] <= 1.1e-4 * errors[0]
 
 
-@kinds
+@several
 def test_types_are_kept(name):
     function, _ = KINDS[name]
     for dtype in (jnp.float32, jnp.bfloat16):
@@ -230,23 +220,20 @@ def test_types_are_kept(name):
 
 
 @kinds
-def test_nan_propagates(name):
+def test_values_that_are_not_finite(name):
     function, _ = KINDS[name]
     x = jnp.asarray(sample(name), jnp.float32)
-    smoothed = smooth(function, x[None], WIDTH)
+    smoothed, exact = smooth(function, x[None], WIDTH), jax.jit(function)
     broken = x.at[0, 1, 1].set(jnp.nan)
-    np.testing.assert_array_equal(jnp.isnan(smoothed(broken)), jnp.isnan(function(broken)))
+    # A comparison hides NaN, a rounded one does not.
+    assert (jnp.isnan(smoothed(broken)) >= jnp.isnan(exact(broken))).all()
+    assert jnp.isnan(smoothed(broken)).any()
+    if name in POINTWISE:
+        extreme = x.at[0, 0, :2].set(jnp.asarray([jnp.inf, -jnp.inf]))
+        np.testing.assert_array_equal(jnp.isnan(smoothed(extreme)), jnp.isnan(exact(extreme)))
 
 
-@pytest.mark.parametrize("name", POINTWISE)
-def test_infinity_is_no_worse_than_without(name):
-    function, _ = KINDS[name]
-    x = jnp.asarray(sample(name), jnp.float32)
-    smoothed, extreme = smooth(function, x[None], WIDTH), x.at[0, 0, :2].set(jnp.asarray([jnp.inf, -jnp.inf]))
-    np.testing.assert_array_equal(jnp.isnan(smoothed(extreme)), jnp.isnan(function(extreme)))
-
-
-@kinds
+@several
 def test_transformations_agree(name):
     function, _ = KINDS[name]
     batch = jnp.stack([jnp.asarray(sample(name), jnp.float32), jnp.asarray(draw(7, 6, 3, seed=3), jnp.float32)])
@@ -272,7 +259,8 @@ def test_ramp_cap_and_absolute_by_pieces(x, width):
     with jax.enable_x64(True):
         for function, expected in ((rounded.ramp, ramp), (rounded.cap, cap), (rounded.absolute, huber)):
             np.testing.assert_allclose(function(jnp.asarray(x), width), expected(x, width), atol=1e-12)
-        assert float(rounded.above(x, 0.5, width) + rounded.below(x, 0.5, width)) == pytest.approx(x + 0.5, abs=1e-12)
+        both = rounded.above(jnp.asarray(x), 0.5, width) + rounded.below(jnp.asarray(x), 0.5, width)
+        assert float(both) == pytest.approx(x + 0.5, abs=1e-12)
 
 
 def test_maximum_of_large_numbers_is_finite():
@@ -403,6 +391,7 @@ def test_a_kinked_one_is_replaced_by_the_automatic_one_and_reported():
     outer = counting(lambda x: jax.nn.relu(inner(x)) + jnp.cos(x), calls)
     x = draw(2, 3)
     smoothed = smooth(outer, x.astype(np.float32))
+    smoothed(jnp.float32(x[0]))
     before = len(calls)
     gradient = jax.grad(lambda x: smoothed(x).sum())(jnp.float32(x[0]))
     assert len(calls) == before, "the gradient of the unrounded function"
@@ -473,7 +462,11 @@ def make_pool(twin=pool_twin, **options):
     def slow(x):
         return jnp.maximum(x[1:], x[:-1])
 
-    slow.defvjp(lambda x: (slow(x), None), lambda saved, cotangent: (jnp.pad(cotangent, (0, 1)),))
+    def backward(x, cotangent):
+        later = x[1:] > x[:-1]
+        return (jnp.pad(cotangent * later, (1, 0)) + jnp.pad(cotangent * ~later, (0, 1)),)
+
+    slow.defvjp(lambda x: (slow(x), x), backward)
 
     @rounded_by(twin, **options)
     def pool(x, window, *, axis):
@@ -561,7 +554,9 @@ def test_a_declared_function_is_what_it_was():
     pool = make_pool(whole=True)
     x = jnp.asarray(draw(6), jnp.float32)
     np.testing.assert_array_equal(pool(x, 2, axis=0), np.maximum(x[1:], x[:-1]))
-    np.testing.assert_array_equal(jax.grad(lambda x: pool(x, 2, axis=0).sum())(x), [1, 1, 1, 1, 1, 0])
+    later = np.asarray(x[1:] > x[:-1], np.float32)
+    gradient = np.pad(later, (1, 0)) + np.pad(1 - later, (0, 1))
+    np.testing.assert_array_equal(jax.grad(lambda x: pool(x, 2, axis=0).sum())(x), gradient)
     np.testing.assert_array_equal(jax.vmap(lambda x: pool(x, 2, axis=0))(x[None])[0], np.maximum(x[1:], x[:-1]))
     assert pool.__name__ == "pool"
 

@@ -4,23 +4,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from jifv._smoothing import kinks
 from jifv._smoothing.program import (
     CALLS,
     CONTROL,
+    ELEMENTWISE,
     RULES,
     WITHOUT_ROUNDED,
     Atom,
     Facts,
+    Kink,
     Node,
     Note,
     Program,
     closed,
     facts_of,
     inside,
+    known,
     may_have_kinks,
     source_of,
 )
@@ -36,7 +38,9 @@ _KEEPS = frozenset({
 })
 # fmt: on
 """Primitives whose results are >= 0 for operands that are."""
-_THROUGH = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"})
+_THROUGH = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "pcast", "pvary", "reshape", "squeeze"})
+"""Primitives that change nothing but shape or type."""
+_OF_STEPS = frozenset(WITHOUT_ROUNDED.values())
 
 
 def flatten(traced: ClosedJaxpr) -> tuple[Program, list[Note]]:
@@ -85,9 +89,8 @@ class _Flattening:
         """Append the equations of a jaxpr with these arguments."""
         env: dict[Any, Atom] = dict(zip(jaxpr.jaxpr.invars, inputs, strict=True))
         for variable, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True):
-            known = np.size(value) == 1 and not np.any(np.asarray(value) < 0) if _is_real(value) else False
-            env[variable] = number = self.shared.new(Facts(nonnegative=bool(known)))
-            self.program.constants[number] = value
+            env[variable] = index = self.shared.new(known(value))
+            self.program.constants[index] = value
         read = lambda atom: atom if isinstance(atom, Literal) else env[atom]  # noqa: E731
         for equation in jaxpr.jaxpr.eqns:
             outputs = self.equation(equation, tuple(read(atom) for atom in equation.invars))
@@ -117,7 +120,7 @@ class _Flattening:
         """A function with a rounded twin of its own."""
         if twin.whole:
             return self.append(equation, inputs, twin=twin)
-        program = kinks.find(self.shared.program(body, self.known(inputs), twin=True))
+        program = kinks.find(self.shared.program(body, self.facts_of(inputs), twin=True))
         if not any(program.kinks()):
             return self.call(equation, body, inputs)
         return self.append(equation, inputs, bodies=(program,), twin=twin)
@@ -128,27 +131,28 @@ class _Flattening:
         if self.in_twin and not self.callers:
             return self.call(equation, body, inputs)  # the function that has the twin
         replaced = len(self.shared.replaced)
-        program = kinks.find(self.shared.program(body, self.known(inputs), twin=self.in_twin))
+        program = kinks.find(self.shared.program(body, self.facts_of(inputs), twin=self.in_twin))
         del self.shared.replaced[replaced:]
         found = list(program.kinks())
         name = body.jaxpr.debug_info.func_src_info.split(" at ")[0] if body.jaxpr.debug_info else "a function"
         if not found or not self.jumps(equation, body, inputs):
             outputs = self.append(equation, inputs)
-            inner = [kink.kind for kink in found]
-            inner += [note.kind for note in program.all_notes() if note.reason in WITHOUT_ROUNDED.values()]
+            notes = tuple(program.all_notes())
+            inner = [each.kind for each in (*found, *notes) if isinstance(each, Kink) or each.reason in _OF_STEPS]
             if inner:
                 said = f"its hand-written derivative goes on without a jump over {', '.join(dict.fromkeys(inner))}"
-                self.program.nodes[-1].remark = Note(name, _shape(equation), said, source_of((equation, *self.callers)))
+                notes = (Note(name, _shape(equation), said, source_of((equation, *self.callers))),)
+            self.program.nodes[-1].remarks = notes
             return outputs
-        # With nothing but kinks in it, like ReLU, it loses nothing.
-        if len(found) < sum(not node.skipped for node in program.nodes) and not self.in_twin:
+        # Of elementwise operations such as ReLU the automatic derivative is as good.
+        if not self.in_twin and any(node.name not in ELEMENTWISE and not node.skipped for node in program.nodes):
             reason = f"it has kinks ({len(found)}), and its gradient is now the automatic one; see rounded_by"
             self.shared.replaced.append(Note(name, _shape(equation), reason, source_of((equation, *self.callers))))
         return self.call(equation, body, inputs)
 
     def jumps(self, equation: JaxprEqn, body: ClosedJaxpr, inputs: tuple[Atom, ...]) -> bool:
         """Whether a hand-written derivative jumps, found out once for each function, whatever the shapes."""
-        active = tuple(fact.active for fact in self.known(inputs))
+        active = tuple(fact.active for fact in self.facts_of(inputs))
         primitives = tuple(each.primitive.name for each in body.jaxpr.eqns)
         said = body.jaxpr.debug_info.func_src_info if body.jaxpr.debug_info else None
         key = equation.primitive.name, said, primitives, active
@@ -158,7 +162,7 @@ class _Flattening:
 
     def control(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
         """Loops, branches, rematerialization."""
-        name, params, facts = equation.primitive.name, equation.params, self.known(inputs)
+        name, params, facts = equation.primitive.name, equation.params, self.facts_of(inputs)
         if name == "scan":
             first = params["num_consts"]
             bodies, results = self.loop(params["jaxpr"], facts, first, params["num_carry"])
@@ -189,7 +193,7 @@ class _Flattening:
     def results(self, program: Program) -> list[Facts]:
         return [facts_of(atom, self.shared.facts) for atom in program.outputs]
 
-    def known(self, inputs: Sequence[Atom]) -> list[Facts]:
+    def facts_of(self, inputs: Sequence[Atom]) -> list[Facts]:
         return [facts_of(atom, self.shared.facts) for atom in inputs]
 
     def append(
@@ -217,7 +221,7 @@ class _Flattening:
 
     def infer(self, equation: JaxprEqn, inputs: tuple[Atom, ...], dtype: Any) -> Facts:
         """What is known of a result."""
-        name, facts = equation.primitive.name, self.known(inputs)
+        name, facts = equation.primitive.name, self.facts_of(inputs)
         active = any(fact.active for fact in facts) and jnp.issubdtype(dtype, jnp.inexact) and name != "stop_gradient"
         signs = [fact.nonnegative for fact in facts]
         nonnegative = (
@@ -229,7 +233,8 @@ class _Flattening:
             or (name == "mul" and inputs[0] == inputs[1])
             or (name == "sub" and self.is_variance(*inputs))
         )
-        return Facts(any(fact.depends for fact in facts), active, nonnegative and _is_real_type(dtype))
+        number = facts[0].number if name in _THROUGH and len(facts) == 1 else None
+        return Facts(any(fact.depends for fact in facts), active, nonnegative and _is_real(dtype), number)
 
     def is_variance(self, left: Atom, right: Atom) -> bool:
         """Whether a difference is mean(x²) − mean(x)², as normalizations compute it."""
@@ -263,8 +268,9 @@ class _Flattening:
 
 def _joined(facts: Sequence[Facts]) -> Facts:
     """What holds of each of several values."""
-    depends, active, nonnegative = zip(*facts, strict=True)
-    return Facts(any(depends), any(active), all(nonnegative))
+    depends, active, nonnegative, numbers = zip(*facts, strict=True)
+    number = numbers[0] if len(set(numbers)) == 1 else None
+    return Facts(any(depends), any(active), all(nonnegative), number)
 
 
 def _key(equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Any:
@@ -280,11 +286,7 @@ def _key(equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Any:
     return key
 
 
-def _is_real(value: Any) -> bool:
-    return hasattr(value, "dtype") and _is_real_type(value.dtype) and np.size(value) == 1
-
-
-def _is_real_type(dtype: Any) -> bool:
+def _is_real(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal
 
 from jifv._smoothing import rounded
 from jifv._smoothing.program import Atom, Kink, Node, Program, bind, value_of
@@ -76,7 +75,7 @@ class _Machine:
         env.update(zip(program.inputs, arguments, strict=True))
 
         def read(atom: Atom) -> Any:
-            return value_of(atom) if isinstance(atom, Literal) else env[atom]
+            return env[atom] if isinstance(atom, int) else value_of(atom)
 
         for node in program.nodes:
             if node.skipped:
@@ -139,6 +138,27 @@ class _Machine:
         self.add(found)
         return carry
 
+    def cases(self, kink: Kink, read: Callable[[Atom], Any]) -> tuple[list[Any], list[Any]]:
+        """Values and slopes of the two cases of a `select_n` at its bound, that below it first."""
+        x, bound, _, *cases = kink.operands
+
+        def at(there: Any) -> list[Any]:
+            env = {x: there}
+            see = lambda atom: env[atom] if isinstance(atom, int) and atom in env else read(atom)  # noqa: E731
+            for node in kink.replay:
+                if not node.skipped:
+                    env.update(zip(node.outputs, self.replay(node, see), strict=True))
+            results = [see(case) for case in (cases[1 - kink.chosen], cases[kink.chosen])]
+            return [jnp.broadcast_to(jnp.asarray(result, there.dtype), there.shape) for result in results]
+
+        here = read(x)
+        there = jnp.broadcast_to(jnp.asarray(read(bound), here.dtype), here.shape)
+        return jax.jvp(at, (there,), (jnp.ones_like(there),))
+
+    def replay(self, node: Node, read: Callable[[Atom], Any]) -> list[Any]:
+        """Results of an equation on the way from the operand of a `select_n` to its cases."""
+        return bind(node.equation, [read(atom) for atom in node.inputs])
+
     # What the two do differently.
 
     def at_kink(self, node: Node, kink: Kink, read: Callable[[Atom], Any]) -> list[Any]:
@@ -170,7 +190,11 @@ class _Measuring(_Machine):
         self.found: dict[int, Measured] = {}
 
     def at_kink(self, node, kink, read):
-        meeting = _meeting(kink, read) if kink.kind == "select" else ()
+        meeting = ()
+        if kink.kind == "select":
+            (low, high), (slope_low, slope_high) = self.cases(kink, read)
+            slope = jnp.maximum(jnp.abs(slope_low), jnp.abs(slope_high))
+            meeting = high - low, slope_high - slope_low, slope
         entries = kink.operands if kink.several else kink.operands[:1]
         self.add({self.numbers[kink]: Measured.of([read(atom) for atom in entries], *meeting)})
         return _as_it_is(node, kink, read)
@@ -215,8 +239,22 @@ class _Rounding(_Machine):
         if kink.several:
             return [_mirrored(kink, rounded.largest, operands, width)]
         if kink.kind == "select":
-            return [_select(kink, read, width)]
+            return [self.select(kink, read, width)]
         return [_ROUNDED[kink.kind](kink, node.equation.params, operands, width)]
+
+    def select(self, kink: Kink, read: Callable[[Atom], Any], width: float) -> Any:
+        """The chosen case, with the jump of the slope taken out by a bend."""
+        x, bound, which, *cases = (read(atom) for atom in kink.operands)
+        (low, high), (slope_low, slope_high) = self.cases(kink, read)
+        # Rounding what comes before has moved the cases apart at the bound.
+        cases[kink.chosen] -= high - low
+        positive = which if kink.chosen == 1 else ~which
+        return lax.select_n(which, *cases) + (slope_high - slope_low) * rounded.bend(x - bound, positive, width)
+
+    def replay(self, node, read):
+        if node.kink is not None:
+            return self.at_kink(node, node.kink, read)
+        return super().replay(node, read)
 
     def at_twin(self, node, values):
         widths = tuple(self.widths[kink] or TINY for kink in node.bodies[0].kinks())
@@ -272,41 +310,10 @@ def _with_start(kink: Kink, result: Any, start: list[Any], width: float) -> Any:
 _ROUNDED: dict[str, Callable[[Kink, dict[str, Any], list[Any], float], Any]] = {
     "max": lambda kink, params, operands, width: rounded.above(*operands, width),
     "min": lambda kink, params, operands, width: rounded.below(*operands, width),
-    "clamp": lambda kink, params, operands, width: rounded.between(operands[1], operands[0], operands[2], width),
+    "clamp": lambda kink, params, operands, width: rounded.between(*operands, width),
     "abs": lambda kink, params, operands, width: rounded.absolute(*operands, width),
     "reduce_max": _along,
     "reduce_min": _along,
     "reduce_window_max": _in_windows,
     "reduce_window_min": _in_windows,
 }
-
-
-def _cases(kink: Kink, read: Callable[[Atom], Any]) -> tuple[Any, Any]:
-    """Values and slopes of the two cases of a `select_n` at its bound, the case above it last."""
-    x, bound, _, *cases = kink.operands
-
-    def replay(x_there: Any) -> list[Any]:
-        env: dict[Any, Any] = {x: x_there}
-        see = lambda atom: env[atom] if isinstance(atom, int) and atom in env else read(atom)  # noqa: E731
-        for each in kink.replay:
-            env.update(zip(each.outputs, bind(each.equation, [see(atom) for atom in each.inputs]), strict=True))
-        return [see(case) for case in (cases[1 - kink.chosen], cases[kink.chosen])]
-
-    here = read(x)
-    there = jnp.broadcast_to(jnp.asarray(read(bound), here.dtype), here.shape)
-    return jax.jvp(replay, (there,), (jnp.ones_like(there),))
-
-
-def _meeting(kink: Kink, read: Callable[[Atom], Any]) -> tuple[Any, Any, Any]:
-    """How far the cases of a `select_n` miss each other at the bound, by how much their slopes differ, the largest."""
-    (low, high), (slope_low, slope_high) = _cases(kink, read)
-    return high - low, slope_high - slope_low, jnp.maximum(jnp.abs(slope_low), jnp.abs(slope_high))
-
-
-def _select(kink: Kink, read: Callable[[Atom], Any], width: float) -> Any:
-    """The chosen case, with the jump of the slope taken out by a bend."""
-    x, bound, which, *cases = (read(atom) for atom in kink.operands)
-    _, (slope_low, slope_high) = _cases(kink, read)
-    positive = which if kink.chosen == 1 else ~which
-    result = lax.select_n(which, *cases)
-    return result + (slope_high - slope_low) * rounded.bend(x - bound, positive, width)

@@ -55,8 +55,8 @@ class _Search:
                 continue
             level = max((levels.get(output, _UNUSED) for output in node.outputs), default=_WANTED)
             self._classify(node, level)
-            if node.remark is not None and level == _WANTED:
-                self.program.notes.append(node.remark)
+            if level == _WANTED:
+                self.program.notes += node.remarks
             self.makers.update(dict.fromkeys(node.outputs, node))
 
     def _levels(self, wanted: tuple[int, ...]) -> dict[int, int]:
@@ -64,7 +64,7 @@ class _Search:
         levels: dict[int, int] = {}
 
         def need(atom: Atom, level: int) -> None:
-            if not isinstance(atom, Literal):
+            if isinstance(atom, int):
                 levels[atom] = max(levels.get(atom, _UNUSED), level)
                 self.uses[atom] = self.uses.get(atom, 0) + 1
 
@@ -101,8 +101,9 @@ class _Search:
             if low.active or high.active:
                 self._note(node, "its bounds depend on the input")
             else:
-                guard = _number(node.inputs[0]) if x.nonnegative else None
-                self._mark(node, level, "clamp", (node.inputs[1], node.inputs[0], node.inputs[2]), x.active, guard)
+                guard = low.number if x.nonnegative else None
+                bounds = (_constant(node.inputs[index], facts[index]) for index in (0, 2))
+                self._mark(node, level, "clamp", (node.inputs[1], *bounds), x.active, guard)
         elif node.name == "abs":
             if not facts[0].nonnegative:
                 self._mark(node, level, "abs", node.inputs, facts[0].active)
@@ -144,7 +145,8 @@ class _Search:
             (inner,) = inside(node.equation)
             operation = [equation.primitive.name for equation in inner.jaxpr.eqns]
             if operation in (["max"], ["min"]) and len(node.inputs) == 2 and not facts[1].active:
-                self._mark(node, level, f"{kind}_{operation[0]}", node.inputs, facts[0].active)
+                operands = (node.inputs[0], _constant(node.inputs[1], facts[1]))
+                self._mark(node, level, f"{kind}_{operation[0]}", operands, facts[0].active)
             elif may_have_kinks(inner, {}) and level == _WANTED and facts[0].active:
                 self._note(node, "its operation is not a maximum or minimum alone")
 
@@ -164,14 +166,13 @@ class _Search:
             if len(set(entries)) > 1:
                 self._mark(node, level, f"{node.name} of several", tuple(entries), True)
             return
-        x, bound, fact = (left, right, facts[0]) if facts[0].active else (right, left, facts[1])
-        number = _number(bound)
+        x, bound, fact, other = (left, right, *facts) if facts[0].active else (right, left, *reversed(facts))
+        number = other.number
         if number is not None and np.isinf(number):
             return
-        if node.name == "max" and fact.nonnegative and number is not None and number <= 0:
-            return
         guard = number if node.name == "max" and fact.nonnegative else None
-        self._mark(node, level, node.name, (x, bound), fact.active, guard)
+        if guard is None or guard > 0:
+            self._mark(node, level, node.name, (x, _constant(bound, other)), fact.active, guard)
 
     def _select(self, node: Node, facts: list[Facts], level: int) -> None:
         """Cases chosen by comparing a value with a bound: a kink where they meet at an angle."""
@@ -194,19 +195,16 @@ class _Search:
                 self._mark(node, level, ("max" if larger else "min") + " of several", tuple(cases), True)
             else:
                 self._note(node, "its condition compares two values that depend on the input")
-            return
-        if not (left.active or right.active):
-            return self._note(node, "its condition has no derivative")
-        x, bound = maker.inputs if left.active else reversed(maker.inputs)
-        if right.active:
-            chosen = 1 - chosen
-        fact = facts_of(x, self.program.facts)
-        number = _number(bound)
-        if fact.nonnegative and number is not None and number < 0:
-            return
-        self._mark(node, level, "select", (x, bound, which, *cases), True)
-        if node.kink is not None:
-            node.kink.chosen, node.kink.replay = chosen, self._path(x, cases)
+        elif not (left.active or right.active):
+            self._note(node, "its condition has no derivative")
+        else:
+            x, bound, fact, other = (*maker.inputs, left, right) if left.active else (*maker.inputs[::-1], right, left)
+            if fact.nonnegative and other.number is not None and other.number < 0:
+                return
+            self._mark(node, level, "select", (x, _constant(bound, other), which, *cases), True)
+            if node.kink is not None:
+                node.kink.chosen = chosen if left.active else 1 - chosen
+                node.kink.replay = self._path(x, cases)
 
     def _path(self, x: Atom, cases: list[Atom]) -> tuple[Node, ...]:
         """The elementwise equations by which the cases depend on x, in their order."""
@@ -215,7 +213,7 @@ class _Search:
             if node.name in ELEMENTWISE and not reached.isdisjoint(node.read):
                 reached.update(node.outputs)
                 path.append(node)
-        needed, kept = {case for case in cases if not isinstance(case, Literal)}, []
+        needed, kept = {case for case in cases if isinstance(case, int)}, []
         for node in reversed(path):
             if not needed.isdisjoint(node.outputs):
                 needed.update(node.read)
@@ -235,9 +233,9 @@ class _Search:
         self.program.notes.append(Note(kind or node.name, _shape(node, 0), reason, node.source))
 
 
-def _number(atom: Atom) -> float | None:
-    """The one number that a value is known to be."""
-    return float(atom.val) if isinstance(atom, Literal) and np.ndim(atom.val) == 0 else None
+def _constant(atom: Atom, facts: Facts) -> Atom:
+    """A bound, as a number if it is one."""
+    return atom if facts.number is None else facts.number
 
 
 def _shape(node: Node, index: int) -> tuple[int, ...]:

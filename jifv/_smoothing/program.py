@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -9,8 +10,8 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal
 
-Atom: TypeAlias = int | Literal
-"""A value: its number, or the constant that it is."""
+Atom: TypeAlias = int | Literal | float
+"""A value: its index among all values, or the constant that it is."""
 
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "custom_vmap_call"})
 RULES = frozenset({"custom_jvp_call", "custom_vjp_call"})
@@ -46,11 +47,13 @@ class Facts(NamedTuple):
         depends: Whether it depends on the function's input.
         active: Whether it has a derivative with respect to it, as far as `stop_gradient` and types tell.
         nonnegative: Whether it is >= 0 whatever the input is.
+        number: The one number that all its entries are known to be.
     """
 
     depends: bool = False
     active: bool = False
     nonnegative: bool = False
+    number: float | None = None
 
 
 @dataclass(eq=False)
@@ -93,7 +96,7 @@ class Node:
         twin: That twin, see `twins.Marked`.
         kink: What is to be rounded here.
         skipped: Whether nobody needs the results, or a later node computes them as well.
-        remark: What the report is to say of it, if it matters.
+        remarks: What the report is to say of it, if it matters.
         callers: The calls that it was inside of, from the innermost outwards.
     """
 
@@ -104,7 +107,7 @@ class Node:
     twin: Any = None
     kink: Kink | None = None
     skipped: bool = False
-    remark: "Note | None" = None
+    remarks: "tuple[Note, ...]" = ()
     callers: tuple[JaxprEqn, ...] = ()
 
     @property
@@ -120,7 +123,7 @@ class Node:
     @property
     def read(self) -> list[int]:
         """Those of its operands that are no constants."""
-        return [atom for atom in self.inputs if not isinstance(atom, Literal)]
+        return [atom for atom in self.inputs if isinstance(atom, int)]
 
 
 class Note(NamedTuple):
@@ -171,12 +174,26 @@ class Program:
 def facts_of(atom: Atom, facts: dict[int, Facts]) -> Facts:
     """What is known of a value."""
     if isinstance(atom, Literal):
-        return Facts(nonnegative=np.ndim(atom.val) == 0 and not np.any(np.asarray(atom.val) < 0))
-    return facts[atom]
+        return known(atom.val)
+    return facts[atom] if isinstance(atom, int) else known(atom)
 
 
-def value_of(literal: Literal) -> Any:
+def known(value: Any) -> Facts:
+    """What is known of a constant. Only scalars are looked at: arrays are on a device."""
+    if np.size(value) != 1 or not isinstance(value, (bool, int, float, np.generic, np.ndarray, jax.Array)):
+        return Facts()
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+        return Facts()
+    number = np.asarray(value).item()
+    if isinstance(number, complex):
+        return Facts()
+    return Facts(nonnegative=not number < 0, number=float(number))  # NaN is not negative
+
+
+def value_of(literal: Literal | float) -> Any:
     """The constant, in its type: as an argument of a call that is no more it would otherwise take that of others."""
+    if not isinstance(literal, Literal):
+        return literal
     aval: Any = literal.aval
     value = literal.val
     if isinstance(value, (bool, int, float, complex)) and not getattr(aval, "weak_type", False):
@@ -229,4 +246,14 @@ def source_of(equations: Iterable[JaxprEqn]) -> str:
     Args:
         equations: The equation and, for one of JAX's own or a framework's, the calls that it was inside of.
     """
-    return next(filter(None, (source_info_util.summarize(each.source_info) for each in equations)), "")
+    for equation in equations:
+        frames = source_info_util.summarize(equation.source_info, _FRAMES).split("\n")
+        for frame in reversed(frames):
+            if frame and not any(part in frame for part in _WRAPPERS):
+                return frame
+    return ""
+
+
+_FRAMES = 8
+_WRAPPERS = (f"{Path(__file__).parent}", "/jaxtyping/", "<@beartype")
+"""What wraps functions: this package's calls of declared ones, and checks of types."""

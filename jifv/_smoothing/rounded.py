@@ -82,7 +82,7 @@ def below(x: Float[Array, "*shape"], bound: Any, width: float) -> Float[Array, "
     return _shifted(cap, jnp.minimum, x, bound, width)
 
 
-def between(low: Any, x: Float[Array, "*shape"], high: Any, width: float) -> Float[Array, "*shape"]:
+def between(x: Float[Array, "*shape"], low: Any, high: Any, width: float) -> Float[Array, "*shape"]:
     """clamp(low, x, high) rounded: low + ramp(x − low), and of that the minimum with ``high``, rounded."""
     return below(above(x, low, width), high, width)
 

@@ -11,11 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn
-
-# A call of a declared function is at the line that calls it, not here.
-source_info_util.register_exclusion(__file__)
 
 _Function = TypeVar("_Function", bound=Callable)
 
@@ -135,7 +131,9 @@ def marked(equation: JaxprEqn) -> Marked | None:
 def _outline(closed: Any) -> tuple:
     jaxpr = closed.jaxpr
     avals = [(atom.aval.shape, atom.aval.dtype) for atom in (*jaxpr.invars, *jaxpr.outvars)]
-    return avals, [equation.primitive.name for equation in jaxpr.eqns]
+    names = [equation.primitive.name for equation in jaxpr.eqns]
+    # Of these there are more for weak types and inside of `shard_map`.
+    return avals, [name for name in names if name not in ("convert_element_type", "pvary", "pcast")]
 
 
 def _types(tree: Any) -> tuple:
