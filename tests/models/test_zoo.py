@@ -364,11 +364,6 @@ def test_available_and_listings(cache):
     assert "googlenet" in available()
 
 
-def test_smoothing_is_for_googlenet_only(weights):
-    with pytest.raises(ValueError, match="smoothing must be 0 for densenet"):
-        load("densenet", weights=weights, smoothing=0.1)
-
-
 def test_negative_smoothing_is_refused(weights):
     with pytest.raises(ValueError, match="smoothing must be"):
         load("densenet", weights=weights, smoothing=-1.0)
@@ -378,5 +373,18 @@ def test_a_smoothed_network_is_another_one(other_weights):
     options = {"layer": "conv2", "weights": other_weights / "googlenet-bvlc.safetensors", "input_size": 32}
     plain, smooth, smoother = (load("googlenet-bvlc", **options, smoothing=width) for width in (0.0, 0.1, 0.2))
     assert len({plain.digest, smooth.digest, smoother.digest}) == 3
-    assert plain.smoothing_width == 0
-    assert smoother.smoothing_width == pytest.approx(2 * smooth.smoothing_width)
+    sites = [network.apply.sites for network in (smooth, smoother)]
+    assert len(sites[0]) == len(sites[1]) == 4  # three convolutions and a pool
+    for narrow, wide in zip(*sites, strict=True):
+        assert wide.width == pytest.approx(2 * narrow.width)
+
+
+@pytest.mark.parametrize("name", ["densenet", "srnet"])
+def test_every_network_can_be_smoothed(name):
+    layer = {"densenet": "dense1.1", "srnet": "block1"}[name]
+    smooth = load(name, layer=layer, input_size=8, smoothing=0.1)
+    assert len(smooth.apply.sites) == {"densenet": 4, "srnet": 2}[name]
+    x = smooth.typical_inputs()[0]
+    assert x.shape == smooth.input_shape
+    plain = load(name, layer=layer, input_size=8).apply(x)
+    assert 0 < np.linalg.norm(smooth.apply(x) - plain) < 0.5 * np.linalg.norm(plain)
