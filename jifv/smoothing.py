@@ -91,9 +91,8 @@ class Smoothed:
             ValueError: An input of this shape or type leads through other kinks than those of the calibration.
         """
         x = jnp.asarray(_floats("x", x))
-        # A trace has the precision of its products in it, and the axes over which `shard_map` divides its values.
-        precision, axes = jax.config.jax_default_matmul_precision, getattr(jax.typeof(x), "vma", None)  # pyright: ignore
-        key = x.shape, x.dtype, precision, axes, jax.config.jax_enable_x64  # pyright: ignore
+        # A trace has the precision of its products in it, and its type the axes that `shard_map` divides it over.
+        key = jax.typeof(x), jax.config.jax_default_matmul_precision, jax.config.jax_enable_x64  # pyright: ignore
         if key not in self._traced:
             self._traced[key] = self._trace(x)
         return self._traced[key](x)
@@ -169,9 +168,8 @@ def smooth(
     check_nonnegative("width", width)
     if width == 0:
         raise ValueError("width must be positive, got 0")
-    # Widths are numbers, also where the function is smoothed while another one is traced, and the same on every device.
-    with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
-        samples = _samples(inputs)
+    samples = _samples(inputs)
+    with jax.default_matmul_precision("highest"):  # the same widths on every device
         program, _, replaced = _program(function, samples[0])
         found = _calibrate(program, samples)
     kinks = list(program.kinks())
@@ -193,7 +191,7 @@ def smooth(
     )
 
 
-def _program(function: Callable, x: Array) -> tuple[Program, Any, list[Note]]:
+def _program(function: Callable, x: Array | np.ndarray) -> tuple[Program, Any, list[Note]]:
     traced, result = jax.make_jaxpr(function, return_shape=True)(x)
     for constant in traced.consts:
         if isinstance(constant, Tracer):
@@ -202,13 +200,17 @@ def _program(function: Callable, x: Array) -> tuple[Program, Any, list[Note]]:
     return program, jax.tree.structure(result), replaced
 
 
-def _calibrate(program: Program, samples: Array) -> list[Measured]:
+def _calibrate(program: Program, samples: np.ndarray) -> list[Measured]:
     """What met each kink, over all samples."""
     # It runs a few times: a good program is not worth the seconds that it takes LLVM.
     hasty = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
-    step = jax.jit(lambda x: measure(program, x)[1], compiler_options=hasty)
-    found = jax.tree.map(lambda *leaves: np.stack(leaves), *[step(x) for x in samples])
-    return [Measured(*(np.asarray(leaf, float) for leaf in each)).over() for each in found]
+    # Compiled here, it runs also while another function is being traced.
+    step = jax.jit(lambda x: measure(program, x)[1], compiler_options=hasty).lower(samples[0]).compile()
+    found = [step(x) for x in samples]
+    return [
+        Measured(*(np.array(leaves, float) for leaves in zip(*each, strict=True))).over()
+        for each in zip(*found, strict=True)
+    ]
 
 
 def _verdict(kink: Kink, found: Measured, width: float) -> float | str:
@@ -235,7 +237,7 @@ def _verdict(kink: Kink, found: Measured, width: float) -> float | str:
     return width * typical
 
 
-def _samples(inputs: Any) -> Array:
+def _samples(inputs: Any) -> np.ndarray:
     """The samples to calibrate on."""
     if isinstance(inputs, jax.ShapeDtypeStruct) or (
         isinstance(inputs, Sequence) and all(isinstance(side, (int, np.integer)) for side in inputs)
@@ -245,15 +247,16 @@ def _samples(inputs: Any) -> Array:
         if len(shape) != 3 or not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"inputs must be samples unless they are images of floats (H, W, C), got {inputs!r}")
         phi = fourier(shape, decay=1.0, std=1.0)
-        images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), _SAMPLES))
-        return images.astype(dtype)
+        with jax.ensure_compile_time_eval():
+            images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), _SAMPLES))
+            return np.asarray(images.astype(dtype))
     samples = _floats("inputs", inputs)
     if isinstance(samples, Tracer):
         raise TypeError("inputs must have values, got an array that is being traced; smooth outside of jit")
-    samples = jnp.asarray(samples)
     if samples.ndim == 0 or samples.size == 0:
         raise ValueError(f"inputs must be one sample or more along the first axis, got shape {samples.shape}")
-    if not bool(jnp.isfinite(samples).all()):
+    samples = np.asarray(samples, jax.dtypes.canonicalize_dtype(samples.dtype))
+    if not np.isfinite(samples.astype(float)).all():
         raise ValueError("inputs must be finite, got NaN or infinite entries")
     return samples
 

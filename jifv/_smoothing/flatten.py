@@ -107,7 +107,11 @@ class _Flattening:
     def equation(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
         name = equation.primitive.name
         if not any(may_have_kinks(each, self.shared.may_have_kinks) for each in inside(equation)):
-            return self.append(equation, inputs)
+            if name not in CALLS:
+                return self.append(equation, inputs)
+            (body,) = inside(equation)
+            results = self.results(self.shared.program(body, self.facts_of(inputs)))
+            return self.append(equation, inputs, results=results)
         if name in CALLS:
             (body,) = inside(equation)
             twin = marked(equation)

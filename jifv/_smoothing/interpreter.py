@@ -149,10 +149,10 @@ class _Machine:
                 if not node.skipped:
                     env.update(zip(node.outputs, self.replay(node, see), strict=True))
             results = [see(case) for case in (cases[1 - kink.chosen], cases[kink.chosen])]
-            return [jnp.broadcast_to(jnp.asarray(result, there.dtype), there.shape) for result in results]
+            return [jnp.zeros_like(there) + result for result in results]
 
         here = read(x)
-        there = jnp.broadcast_to(jnp.asarray(read(bound), here.dtype), here.shape)
+        there = jnp.zeros_like(here) + jnp.asarray(read(bound), here.dtype)
         return jax.jvp(at, (there,), (jnp.ones_like(there),))
 
     def replay(self, node: Node, read: Callable[[Atom], Any]) -> list[Any]:

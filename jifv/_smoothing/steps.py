@@ -22,15 +22,15 @@ def derivative_jumps(equation: JaxprEqn, active: Sequence[bool]) -> bool:
         equation: The call.
         active: For each argument, whether it is differentiated with respect to it.
     """
-    shapes = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in equation.invars]  # pyright: ignore
-    chosen = [i for i, (use, shape) in enumerate(zip(active, shapes, strict=True)) if use and _is_float(shape.dtype)]
+    arguments, results = ([atom.aval for atom in atoms] for atoms in (equation.invars, equation.outvars))
+    chosen = [index for index, (use, aval) in enumerate(zip(active, arguments, strict=True)) if use and _is_float(aval)]
 
     def of_chosen(arguments: list[Any]) -> Any:
         def function(*some: Any) -> list[Any]:
             filled = list(arguments)
             for index, value in zip(chosen, some, strict=True):
                 filled[index] = value
-            return [result for result in bind(equation, filled) if _is_float(result.dtype)]
+            return [result for result in bind(equation, filled) if _is_float(result)]
 
         return function
 
@@ -41,14 +41,10 @@ def derivative_jumps(equation: JaxprEqn, active: Sequence[bool]) -> bool:
         return jax.vjp(of_chosen(arguments), *some)[1](directions)
 
     if equation.primitive.name == "custom_jvp_call":
-        directions = [shapes[index] for index in chosen]
+        directions = [arguments[index] for index in chosen]
     else:
-        directions = [
-            jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)  # pyright: ignore[reportAttributeAccessIssue]
-            for atom in equation.outvars
-            if _is_float(atom.aval.dtype)  # pyright: ignore[reportAttributeAccessIssue]
-        ]
-    traced = jax.make_jaxpr(derivative)(shapes, directions)
+        directions = [aval for aval in results if _is_float(aval)]
+    traced = jax.make_jaxpr(derivative)(arguments, directions)
     depends = [*active, *[False] * len(directions)]
     return any(jumps for _, jumps in _follow(traced, [(each, False) for each in depends]))
 
@@ -83,5 +79,5 @@ def _mentions_a_step(closed: ClosedJaxpr) -> bool:
     )
 
 
-def _is_float(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating)
+def _is_float(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.floating)

@@ -120,8 +120,7 @@ def marked(equation: JaxprEqn) -> Marked | None:
         return None
     # `vmap` and `grad` leave the name, and put another function in its place.
     try:
-        shapes = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in equation.invars]  # pyright: ignore
-        (original,) = jax.make_jaxpr(found.call)(*shapes).eqns
+        (original,) = jax.make_jaxpr(found.call)(*(atom.aval for atom in equation.invars)).eqns
     except Exception:
         return None  # whatever the function says to shapes that it was not made for
     same = _outline(original.params["jaxpr"]) == _outline(equation.params["jaxpr"])
