@@ -18,11 +18,12 @@ app.command("reproduce")(reproduce.reproduce)
 app.add_typer(models.app, name="models")
 
 
-def _tell_version(wanted: bool) -> None:
+def _tell_version(wanted: bool) -> bool:
     if wanted:
         code = commit()
         typer.echo(f"jifv {provenance().version}" + (f", commit {code}" if code else ""))
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
