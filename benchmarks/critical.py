@@ -1,73 +1,65 @@
 """Critical spaces: from Jacobians to the spaces that the spectrum supports, for a few to hundreds of features.
 
-    python benchmarks/critical.py --out benchmarks/results/critical
+    python benchmarks/critical.py --out benchmarks/results
 
-The Jacobians have full rank but for the direction (1, ..., 1), common to all, as that of a softmax is: n scores are a
-random readout, with columns that sum to zero, of 3 n inner features with a spectrum over two decades. They are
-float32. The processor's seconds, of all threads, tell how much of the wall clock's belongs to other processes; the
-first call, which compiles, is not counted. The last column is the dimension of each V found, with its gap: n − 1 alone
-is right.
+Except for the direction (1, …, 1), which all share as behind a softmax, the Jacobians have full rank: n scores are a
+random readout, with columns that sum to zero, of 3 n inner features with a spectrum over two decades. They are float32.
+Processor seconds tell how much of the wall-clock time belongs to other processes. The first call compiles and does not
+count. The last column has the dimension of each V found, and its gap: n − 1 alone is right.
 """
 
-import json
-import tempfile
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-import pairs
-from tables import Table
+from harness import pairs
+from harness.tables import Table
 
 CASES = [(32, 10), (32, 100), (32, 256), (32, 512)]
 """Samples and features."""
 
 
-def write_jacobians(path, samples, features):
+def jacobians(samples, features):
     rng = np.random.default_rng(features)
     readout = rng.normal(size=(features, 3 * features))
     readout -= readout.mean(axis=0)
     inner = rng.normal(size=(3 * features, 2 * features))
     strengths = np.geomspace(1, 1e-2, 2 * features)
-    batch = [readout @ ((inner + rng.normal(size=inner.shape)) * strengths) for _ in range(samples)]
-    np.save(path / "jacobians.npy", np.stack(batch).astype(np.float32))
+
+    def one():
+        own = inner + rng.normal(size=inner.shape)
+        return (readout @ (own * strengths)).astype(np.float32)
+
+    return np.stack([one() for _ in range(samples)])
 
 
-def ours(folder, whole):
-    """The singular pairs; `whole` for what follows from them alone. A step leaves processor seconds and spaces."""
-    import jifv
-
-    folder = Path(folder)
-    batch = np.load(folder / "jacobians.npy")
-    argument = jifv.singular_pairs(batch) if whole else batch
-
-    def step():
-        start = time.process_time()
-        result = jifv.critical_spaces(argument) if whole else jifv.singular_pairs(argument)
-        seconds = time.process_time() - start
-        spaces = [f"{space.basis.shape[1]} ({space.gap:.2g})" for space in result] if whole else []
-        (folder / "last.json").write_text(json.dumps([seconds, ", ".join(spaces)]))
-        return np.zeros(1)  # there is nothing to compare with
-
-    return step
+def timed(step):
+    """Seconds of the wall clock and of all processors, and the result."""
+    wall, processor = time.perf_counter(), time.process_time()
+    result = step()
+    return time.perf_counter() - wall, time.process_time() - processor, result
 
 
 def main():
     parser = pairs.parser(__doc__, rounds=1)
     parser.add_argument("--features", type=int, default=512, help="leave out cases with more (default: %(default)s)")
     options = parser.parse_args()
-    columns = ("samples", "n", "stage", "s", "processor s", "V (gap)")
+
+    from jifv.critical import critical_spaces, singular_pairs
+
+    columns = ("samples", "n", "stage", "s", "processor s", "V, gap")
     table = Table("critical", columns, threads=options.threads, out=options.out)
-    with tempfile.TemporaryDirectory() as folder:
-        for samples, features in CASES:
-            if features > options.features:
-                continue
-            write_jacobians(Path(folder), samples, features)
-            for stage, whole in (("singular pairs", False), ("critical spaces", True)):
-                side = pairs.Side(stage, ours, (folder, whole))
-                (measured,) = pairs.compare([side], rounds=options.rounds, warmup=0, threads=options.threads)
-                table.row(
-                    samples, features, stage, measured.median, *json.loads((Path(folder) / "last.json").read_text())
-                )
+    for samples, features in CASES:
+        if features > options.features:
+            continue
+        batch = jacobians(samples, features)
+        singular_pairs(batch)
+        for _ in range(options.rounds):
+            *seconds, found = timed(partial(singular_pairs, batch))
+            table.row(samples, features, "singular pairs", *seconds, "")
+            *seconds, spaces = timed(partial(critical_spaces, found))
+            text = ", ".join(f"{space.basis.shape[1]} ({space.gap:.2g})" for space in spaces)
+            table.row(samples, features, "critical spaces", *seconds, text)
 
 
 if __name__ == "__main__":

@@ -1,66 +1,63 @@
 """What rounding the kinks of a network costs: a step of feature visualization, and tracing one.
 
-    python benchmarks/smoothing.py --weights bvlc_googlenet.npz --out benchmarks/results/smoothing
+    python benchmarks/smoothing.py --weights bvlc_googlenet.npz --out benchmarks/results
 
-The step is that of fv_step.py, max-mean included, of the network as it is and as `jifv.smooth` makes it; of GoogLeNet
-also as its module smooths itself (`load(..., smoothing=0.1)`). Sides that are smoothed return other numbers than the
-network, so that only their being finite is compared; tests/test_smoothing.py compares the numbers. Tracing is that of
-the step, anew each time, without the calibration, which happens once.
+The step is that of fv_step.py, max-mean included, of the network as it is and as `jifv.smoothing.smooth` makes it. Both
+return different numbers, so the only comparison is that all are finite; tests/test_smoothing.py compares the numbers.
+Tracing is that of the step, anew each time, without the calibration, which happens once.
 """
 
 import dataclasses
 import tempfile
 
-import networks
-import pairs
+from harness import networks, pairs
 
 WIDTH = 0.1
 
 
-def network(name, path, size, how):
-    """What makes f anew, of the network as it is, smoothed by its module, or by `smooth`; and the smoothed network."""
+def response(name, path, size, smoothed):
+    """The response function, and what is rounded in it if it is to be smoothed."""
     import jifv
     from jifv.models import load
     from jifv.smoothing import smooth
 
-    tap = networks.TAPS[name]
-    loaded = load(name, layer=tap.layer, weights=path, input_size=size, smoothing=WIDTH if how == "module" else 0)
-    aggregate = jifv.max_mean(3, 2, smoothing=loaded.smoothing_width)
+    network = load(name, layer=networks.TAPS[name].layer, weights=path, input_size=size)
     phi = jifv.geometry((size, size)) if name == "srnet" else jifv.pixels((size, size, 3))
-    if how == "smooth":
-        # Of x, not of p: the parametrization has no kinks.
-        smoothed = smooth(lambda x: aggregate(loaded.apply(x)), loaded.input_shape, WIDTH)
-        return lambda smoothed=smoothed: jifv.compose(phi.apply, smoothed, jifv.identity), smoothed
-    return lambda _=None: jifv.compose(phi.apply, loaded.apply, aggregate), None
+    aggregate = jifv.max_mean(3, 2)
+    if not smoothed:
+        return lambda: jifv.compose(phi.apply, network.apply, aggregate)
+    # Of x, not of p: the parametrization has no kinks.
+    rounded = smooth(lambda x: aggregate(network.apply(x)), network.input_shape, WIDTH)
+    # A copy has not been traced yet.
+    return lambda: jifv.compose(phi.apply, dataclasses.replace(rounded, _traced={}), jifv.identity)
 
 
-def step(name, path, batch, size, how):
+def step(name, path, batch, size, smoothed):
     import jax
     import jax.numpy as jnp
 
     import jifv
-    from jifv.visualize import _evaluate
+    from jifv._visualize.gradient import evaluate
 
-    build, _ = network(name, path, size, how)
-    f, settings = build(), jifv.Settings()
+    f, d = response(name, path, size, smoothed)(), jifv.Significance()
     p, v = map(jnp.asarray, networks.inputs(name, batch, size))
-    return lambda: jax.block_until_ready(_evaluate(f, settings, p, v))
+    return lambda: jax.block_until_ready(evaluate(f, d, "highest", p, v))
 
 
-def trace(name, path, batch, size, how):
+def trace(name, path, batch, size, smoothed):
     import jax
     import jax.numpy as jnp
 
-    from jifv.visualize import _response_and_gradient
+    import jifv
+    from jifv._visualize import gradient
 
-    build, smoothed = network(name, path, size, how)
+    gradient.compiler_options = lambda mesh=None: None  # nothing is compiled, and no nested program may have options
+    build, d = response(name, path, size, smoothed), jifv.Significance()
     p, v = map(jnp.asarray, networks.inputs(name, batch, size))
-    options = {"mesh": None, "power": 2.0, "floor": 0.1, "precision": "highest"}
 
     def run():
-        # A copy has not been traced yet.
-        f = build() if smoothed is None else build(dataclasses.replace(smoothed, _traced={}))
-        jax.make_jaxpr(lambda p, v: _response_and_gradient(f, p, v, **options))(p, v)
+        f = build()
+        jax.make_jaxpr(lambda p, v: gradient.evaluate(f, d, "highest", p, v))(p, v)
         return [p]
 
     return run
@@ -73,22 +70,23 @@ def finite(results):
 
 
 def main():
-    parser = pairs.parser(__doc__)
+    parser = pairs.parser(__doc__, named=True)
     parser.add_argument("--networks", nargs="+", choices=networks.TAPS, default=list(networks.TAPS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--size", type=int, help="side of the input, if not the network's own")
-    parser.add_argument("--weights", help="BVLC's GoogLeNet; the cached or random weights without")
+    parser.add_argument("--weights", help="BVLC's GoogLeNet, if neither cached nor random weights are to be used")
     options = parser.parse_args()
     report = pairs.Report("smoothing", options)
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
-            of_file = options.weights if name.startswith("googlenet") else None
-            path, size = of_file or networks.weights(name, folder), options.size or networks.TAPS[name].size
-            hows = ["plain", "smooth", *(["module"] if name.startswith("googlenet") else [])]
-            names = {"plain": "as it is", "smooth": "smoothed", "module": "smoothed by its module"}
+            given = options.weights if name.startswith("googlenet") else None
+            path, size = given or networks.weights(name, folder), options.size or networks.TAPS[name].size
             for kind, build in (("step", step), ("tracing", trace)):
                 for batch in options.batches if build is step else options.batches[:1]:
-                    sides = [pairs.Side(names[how], build, (name, path, batch, size, how), finite) for how in hows]
+                    sides = [
+                        pairs.Side(label, build, (name, path, batch, size, smoothed), finite)
+                        for label, smoothed in (("as it is", False), ("smoothed", True))
+                    ]
                     report.compare(f"{kind}, {name} {size}×{size}, batch {batch}", sides)
 
 
