@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from subspaces import largest_angle, orthonormal, planted
+from support.subspaces import largest_angle, orthonormal, planted
 
 from jifv.critical import SingularPairs, critical_space, critical_spaces, singular_pairs
 from jifv.jacobian import linearize
