@@ -4,7 +4,6 @@ The seed determines everything, and a run that resumes from its checkpoint ends 
 one.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import serialization
+
+from jifv._core.files import replace_durably
 
 
 def run(
@@ -89,9 +90,7 @@ def run(
             if not np.isfinite(means["loss"]):
                 raise FloatingPointError(f"the loss is {means['loss']} at step {index + 1}: lower the learning rate")
         if checkpoint is not None and now - saved > checkpoint_every:
-            partial_file = checkpoint.with_suffix(".partial")
-            partial_file.write_bytes(serialization.to_bytes((jax.device_get(state), index + 1, options)))
-            os.replace(partial_file, checkpoint)
+            replace_durably(checkpoint, serialization.to_bytes((jax.device_get(state), index + 1, options)))
             saved = now
     return jax.device_get(state)
 

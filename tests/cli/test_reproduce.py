@@ -77,9 +77,9 @@ def test_prints_tables_and_writes_files(toy, tmp_path):
 
 def test_same_command_again_goes_on_and_another_is_refused(undrawn, tmp_path):
     assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
-    before = (tmp_path / "toy.zarr" / "journal.json").read_bytes()
+    before = (tmp_path / "toy.zarr" / "zarr.json").read_bytes()
     assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
-    assert (tmp_path / "toy.zarr" / "journal.json").read_bytes() == before
+    assert (tmp_path / "toy.zarr" / "zarr.json").read_bytes() == before
     refused = call("toy", "--quiet", "--out", tmp_path, "--power", 1)
     assert refused.exit_code == 1
     assert "experiment.settings.power is 2.0, not 1.0" in refused.output.replace("\n", " ")
