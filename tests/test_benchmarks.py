@@ -218,7 +218,6 @@ def test_script(name, options, tmp_path):
         ("fv_step", "--alternatives --networks srnet --size 8 --batches 2 --rounds 1", {"alternatives"}),
         ("growth", "--stages inversion --rounds 1 --name part", {"part"}),
         ("inversion", "--entries 4e4 --rounds 1", {"inversion", "inversion-accuracy"}),
-        ("lbfgs", "--batches 1 --iterations 2", {"lbfgs"}),
         ("roofline", "--networks srnet --batch 1 --matrix 64 --rounds 1", {"roofline", "million"}),
         ("smoothing", "--networks srnet --size 8 --batches 1 --rounds 1", {"smoothing"}),
     ],
