@@ -1,16 +1,16 @@
 """A step of feature visualization: value and gradient of the significance with respect to p, ours and PyTorch's.
 
-    python benchmarks/fv_step.py --out benchmarks/results/fv_step
+    python benchmarks/fv_step.py --out benchmarks/results
 
 Pixels (SRNet: geometry), max-mean(3, 2), k = 2, floor 0.1. Ours is the function that `jifv.visualize` calls in each
-step: on one device, as it is without `mesh`, and where a CPU has several cores on as many devices, which is how the
-command runs it. All sides have the same weights, realizations and objectives, in float32.
+step. It runs on one device, as without `mesh`, and where a CPU has several cores also with each of them as a device, as
+the command does. All sides have the same weights, realizations and objectives, in float32.
 
-`--alternatives` leaves PyTorch out, and compares with what jifv decided against: XLA's choice of who multiplies
-matrices, other numbers of samples at a time, an allocator that gives no memory back, and a compiled loop.
+`--alternatives` leaves PyTorch out and compares with what jifv decided against: XLA's choice of who multiplies
+matrices, other numbers of samples at a time, and a compiled loop; and with an allocator that gives no memory back,
+which the command chooses.
 """
 
-import sys
 import tempfile
 
 from harness import networks, pairs
@@ -25,31 +25,28 @@ def ours(name, path, batch, size, devices=1):
 
     import jifv
     from jifv._core.devices import scatter
-    from jifv.visualization import _evaluate
+    from jifv._visualize.gradient import evaluate
 
     mesh = networks.cores_as_devices(devices)
-    f, settings = networks.ours(name, path, size), jifv.Settings()
+    f, d = networks.ours(name, path, size), jifv.Significance()
     p, v = scatter(tuple(map(jnp.asarray, networks.inputs(name, batch, size))), mesh)
-    return lambda: jax.block_until_ready(_evaluate(f, settings, p, v))
+    return lambda: jax.block_until_ready(evaluate(f, d, "highest", p, v))
 
 
 ALTERNATIVES = ("XLA's choice of products", "1 at a time", "2 at a time", "8 at a time", "all at once", "memory kept")
+MEMORY_KEPT = (("MALLOC_MMAP_MAX_", "0"), ("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1)), ("MALLOC_TOP_PAD_", str(2**28)))
+"""What the command tells the C library, as docs/scale.md has it for one's own code."""
 
 
 def alternative(change, *case):
-    """Ours with one decision changed."""
-    import jifv  # noqa: F401
+    """Ours with one decision changed, in this process only."""
+    from jifv._visualize import gradient
 
-    if change == "memory kept":  # which the command does
-        from jifv.cli import _keep_memory
-
-        _keep_memory()
-    elif change.startswith("XLA"):
-        sys.modules["jifv._core.devices"]._known_to_xla = lambda: False
-    else:
-        most = 10**9 if change.startswith("all") else int(change.split()[0])
-        module = sys.modules["jifv.visualization"]
-        module._MOST_AT_ONCE, module._ENTRIES_AT_ONCE = most, 10**9
+    if change.startswith("XLA"):
+        gradient.compiler_options = lambda mesh=None: None
+    elif change.endswith(("at a time", "at once")):
+        most = None if change.startswith("all") else int(change.split()[0])
+        gradient.samples_at_once = lambda samples, entries: min(samples, most or samples)
     return ours(*case)
 
 
@@ -63,15 +60,16 @@ def in_a_loop(name, path, batch, size):
     import jax.numpy as jnp
 
     import jifv
+    from jifv._visualize import gradient
 
-    f, step = networks.ours(name, path, size), sys.modules["jifv.visualization"]._response_and_gradient
+    gradient.compiler_options = lambda mesh=None: None  # those of the outer program hold for all of it
+    f, d = networks.ours(name, path, size), jifv.Significance()
     p, v = map(jnp.asarray, networks.inputs(name, batch, size))
-    options = {"mesh": None, "power": 2.0, "floor": 0.1, "precision": "highest"}
 
     def body(carry, _):
         p, *_ = carry
-        r, value, gradient = step(f, p, v, **options)
-        return (p - 0 * gradient, r, value, gradient), None  # the same step again, which XLA cannot know
+        r, value, slope = gradient.evaluate(f, d, "highest", p, v)
+        return (p - 0 * slope, r, value, slope), None  # the same step again, which XLA cannot know
 
     def loop(p):
         first = (p, jnp.zeros_like(v), jnp.zeros(batch), p)
@@ -128,7 +126,11 @@ def sides(name, path, batch, size, threads, alternatives):
     as_they_are = [pairs.Side(f"ours{said}", ours, run) for said, run in runs]
     if alternatives:
         changes = [change for change in ALTERNATIVES if batch > 1 or " at " not in change]
-        changed = [pairs.Side(each + said, alternative, (each, *run)) for said, run in runs for each in changes]
+        changed = [
+            pairs.Side(each + said, alternative, (each, *run), environment=MEMORY_KEPT if "kept" in each else ())
+            for said, run in runs
+            for each in changes
+        ]
         loop = pairs.Side("in a loop", in_a_loop, case, scale=1 / LOOP, note=f"{LOOP} steps, time of one")
         return [*as_they_are, loop, *changed]
     return [
@@ -141,13 +143,13 @@ def sides(name, path, batch, size, threads, alternatives):
 
 
 def main():
-    parser = pairs.parser(__doc__)
+    parser = pairs.parser(__doc__, named=True)
     parser.add_argument("--networks", nargs="+", choices=networks.TAPS, default=list(networks.TAPS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--size", type=int, help="side of the input, if not the network's own")
     parser.add_argument("--alternatives", action="store_true", help="ours beside what it could be, without PyTorch")
     options = parser.parse_args()
-    report = pairs.Report("fv_step", options)
+    report = pairs.Report("alternatives" if options.alternatives else "fv_step", options)
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
             path, size = networks.weights(name, folder), options.size or networks.TAPS[name].size

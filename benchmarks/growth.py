@@ -1,9 +1,9 @@
 """Memory and compile time of a step of FV, the Jacobian and the inversion, and how they grow with n, m and batch.
 
-    python benchmarks/growth.py --out benchmarks/results/growth
+    python benchmarks/growth.py --out benchmarks/results
 
 Each row is a process of its own. Memory is the most that was resident above what libraries, weights and arguments
-need, results and compilation included; the time to compile is by how much the first call was slower than the others.
+need, results and compilation included. The time to compile is by how much the first call is slower than the others.
 """
 
 import tempfile
@@ -15,8 +15,8 @@ from harness import networks, pairs
 from harness.tables import Table
 
 
-def jacobian(name, path, size, features, chunk, invert):
-    """Of the first features; `invert` for what follows from it as well."""
+def jacobian(name, path, size, features, rows, invert):
+    """Of the first features, so many rows at once; `invert` for what follows from it as well."""
     import jax
     import jax.numpy as jnp
 
@@ -24,8 +24,8 @@ def jacobian(name, path, size, features, chunk, invert):
 
     f = networks.ours(name, path, size)
     p = jnp.asarray(networks.inputs(name, 1, size)[0][0])
-    call = jifv.invert_at if invert else jifv.linearize
-    function = partial(call, lambda p: f(p)[:features], chunk=chunk)
+    call = partial(jifv.invert_at, significance=jifv.Significance()) if invert else jifv.linearize
+    function = partial(call, lambda p: f(p)[:features], row_batch_size=rows)
     step = jax.jit(function, compiler_options=jifv.compiler_options())
     return lambda: jax.block_until_ready(step(p))
 
@@ -44,7 +44,7 @@ def inversion(batch, features, columns):
         return jnp.ones((batch, features)), jnp.broadcast_to(waves, (batch, features, columns))
 
     response, jacobian = jax.block_until_ready(arguments())
-    return lambda: jax.block_until_ready(jifv.invert(response, jacobian))
+    return lambda: jax.block_until_ready(jifv.invert(response, jacobian, significance=jifv.Significance()))
 
 
 def fv_cases(path):
@@ -74,11 +74,11 @@ def inversion_cases(path):
 
 
 def whole_cases(path):
-    """All features of the three networks, at several chunks: what one sample takes."""
+    """All features of the three networks, with several numbers of rows at once: what one sample takes."""
     for name, tap in networks.TAPS.items():
-        for chunk in (None, 64, 16):
-            case = f"Jacobian and inversion, {name}, {f'chunk {chunk}' if chunk else 'default chunk'}"
-            arguments = (name, path(name), tap.size, tap.features, chunk, True)
+        for rows in (None, 64, 16):
+            case = f"Jacobian and inversion, {name}, {f'{rows} rows at once' if rows else 'default'}"
+            arguments = (name, path(name), tap.size, tap.features, rows, True)
             yield (case, tap.features, 3 * tap.size**2, 1), jacobian, arguments
 
 
@@ -86,11 +86,11 @@ STAGES = {"fv": fv_cases, "jacobian": jacobian_cases, "inversion": inversion_cas
 
 
 def main():
-    parser = pairs.parser(__doc__, rounds=3)
+    parser = pairs.parser(__doc__, rounds=3, named=True)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     options = parser.parse_args()
     columns = ("stage", "n", "m", "batch", "ms", "to compile, s", "memory, MiB")
-    table = Table("growth", columns, threads=options.threads, out=options.out)
+    table = Table(options.name or "growth", columns, threads=options.threads, out=options.out)
     with tempfile.TemporaryDirectory() as folder:
         for stage in options.stages:
             for case, build, arguments in STAGES[stage](lambda name: networks.weights(name, folder)):

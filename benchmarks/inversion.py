@@ -1,6 +1,6 @@
 """Inversion from a given Jacobian: `jifv.invert` and the SVD that one would write with NumPy or SciPy.
 
-    python benchmarks/inversion.py --out benchmarks/results/inversion
+    python benchmarks/inversion.py --out benchmarks/results
 
 All sides get r and J in float32 and look for the left-singular vector of BJ to the smallest singular value, k = 2.
 NumPy computes the SVD of a float32 matrix in float64: it takes longer and is more accurate. The second table has the
@@ -34,6 +34,7 @@ CASES = [
 ]
 """Batch, n and m: class scores, SRNet, DenseNet and GoogLeNet, and beyond."""
 NAME = "{} × ({} × {})"
+POWER = 2
 
 SPECTRA = {
     "gap": lambda n: np.append(np.geomspace(1, 1e-3, n - 1), 1e-4),
@@ -65,7 +66,7 @@ def read_problem(folder):
 def product(matrix, response):
     """B M."""
     unit = response / np.linalg.norm(response)
-    return 3 * matrix - 2 * np.outer(unit, unit @ matrix)
+    return (POWER + 1) * matrix - POWER * np.outer(unit, unit @ matrix)
 
 
 def oriented(vector, response):
@@ -79,7 +80,8 @@ def ours(folder):
     import jifv
 
     response, jacobian = map(jnp.asarray, read_problem(folder))
-    return lambda: jax.block_until_ready(jifv.invert(response, jacobian)).objective
+    d = jifv.Significance(power=POWER)
+    return lambda: jax.block_until_ready(jifv.invert(response, jacobian, significance=d)).objective
 
 
 def theirs(folder, solve):
@@ -140,7 +142,7 @@ def main():
             report.compare(NAME.format(*case), [pairs.Side(side, b, (folder, *a)) for side, (b, *a) in SIDES.items()])
 
         columns = ("case", "spectrum", "side", "degrees")
-        table = Table("inversion_accuracy", columns, threads=options.threads, out=options.out)
+        table = Table("inversion-accuracy", columns, threads=options.threads, out=options.out)
         for case in cases:
             for spectrum in SPECTRA:
                 truth = write_problem(folder, *case, spectrum)

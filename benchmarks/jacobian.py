@@ -1,9 +1,10 @@
 """The Jacobian of all features of one sample with respect to p: `jifv.linearize`, and two ways of PyTorch.
 
-    python benchmarks/jacobian.py --out benchmarks/results/jacobian
+    python benchmarks/jacobian.py --out benchmarks/results
 
-Pixels (SRNet: geometry), max-mean(3, 2). PyTorch's ways: `torch.func`, vmap over vjp, and a loop of one backward pass
-a feature, as the paper did it. What works in chunks is tried with each chunk and layout once, and the best compared.
+Pixels (SRNet: geometry), max-mean(3, 2). PyTorch's ways are `torch.func`, vmap over vjp, and a loop of one backward
+pass per feature, as in the paper. Where several rows can run at once, each number and layout has one turn, and the best
+is compared.
 """
 
 import math
@@ -17,8 +18,8 @@ TOLERANCE = (1e-5, 0.03)
 """Of r and of the rows of J, where a ReLU at a kink, where rounding decides, makes up to 1 %."""
 
 
-def ours(name, path, size, chunk):
-    """`chunk` None is the default."""
+def ours(name, path, size, rows):
+    """So many rows at once; None is the default."""
     import jax
     import jax.numpy as jnp
 
@@ -26,29 +27,29 @@ def ours(name, path, size, chunk):
 
     f = networks.ours(name, path, size)
     p = jnp.asarray(networks.inputs(name, 1, size)[0][0])
-    options = {} if chunk is None else {"chunk": chunk}
-    linearize = jax.jit(partial(jifv.linearize, f, **options), compiler_options=jifv.compiler_options())
+    linearize = jax.jit(partial(jifv.linearize, f, row_batch_size=rows), compiler_options=jifv.compiler_options())
     return lambda: jax.block_until_ready(linearize(p))
 
 
 def ours_in_parallel(name, path, size, devices):
-    """As many samples as there are devices, each on its own, as a batch is inverted; the result is the first one's."""
+    """One sample on each device, as a batch is inverted; the result is that of the first."""
     import jax
     import jax.numpy as jnp
 
     import jifv
     from jifv._core.devices import over_samples, scatter
+    from jifv.jacobian import linearize_batch
 
     mesh = networks.cores_as_devices(devices)
     f = networks.ours(name, path, size)
     p = np.repeat(networks.inputs(name, 1, size)[0], devices, axis=0)
-    function = over_samples(partial(jifv.linearize_batch, f), mesh)
+    function = over_samples(partial(linearize_batch, f), mesh)
     linearize = jax.jit(function, compiler_options=jifv.compiler_options(mesh))
     p = scatter(jnp.asarray(p), mesh)
     return lambda: jax.block_until_ready(linearize(p))
 
 
-def vmap_over_vjp(name, path, size, chunk, channels_last=False):
+def vmap_over_vjp(name, path, size, count, channels_last=False):
     import torch
 
     f, parameters = networks.theirs(name, path, channels_last=channels_last)
@@ -57,7 +58,7 @@ def vmap_over_vjp(name, path, size, chunk, channels_last=False):
 
     def step():
         r, pullback = torch.func.vjp(lambda p: f(p)[0], p)
-        (rows,) = torch.func.vmap(pullback, chunk_size=chunk)(cotangents)
+        (rows,) = torch.func.vmap(pullback, chunk_size=count)(cotangents)
         return _finished(r, rows[:, 0])
 
     return step
@@ -112,11 +113,11 @@ def fastest(report, case, candidates):
     return candidates[seconds.index(min(seconds))]
 
 
-def layouts(name, build, arguments, chunks):
-    """A side for each chunk in either layout."""
+def layouts(name, build, arguments, counts):
+    """A side for each number of rows at once, in either layout."""
     return [
-        side(f"{name}, chunk {chunk}, {layout}", build, *arguments, chunk, layout == "channels last")
-        for chunk in chunks
+        side(f"{name}, {count} rows at once, {layout}", build, *arguments, count, layout == "channels last")
+        for count in counts
         for layout in ("contiguous", "channels last")
     ]
 
@@ -130,9 +131,11 @@ def in_parallel(arguments, devices):
 
 
 def main():
-    parser = pairs.parser(__doc__, rounds=3)
+    parser = pairs.parser(__doc__, rounds=3, named=True)
     parser.add_argument("--networks", nargs="+", choices=networks.TAPS, default=list(networks.TAPS))
-    parser.add_argument("--chunks", nargs="+", type=int, default=[8, 16, 32, 64, 128])
+    parser.add_argument(
+        "--rows", nargs="+", type=int, default=[8, 16, 32, 64, 128], help="rows at once, to choose from"
+    )
     parser.add_argument(
         "--loop-rows", type=int, default=64, help="rows that the loop computes of GoogLeNet's, 32 or more"
     )
@@ -153,8 +156,8 @@ def main():
                 [
                     side("ours, default", ours, *arguments, None),
                     *in_parallel(arguments, options.threads),
-                    find([side(f"ours, chunk {chunk}", ours, *arguments, chunk) for chunk in options.chunks]),
-                    find(layouts("torch.func", vmap_over_vjp, arguments, options.chunks)),
+                    find([side(f"ours, {rows} rows at once", ours, *arguments, rows) for rows in options.rows]),
+                    find(layouts("torch.func", vmap_over_vjp, arguments, options.rows)),
                     *(
                         side(f"PyTorch, loop, {layout}", loop, *arguments, count, last, scale=scale, note=note)
                         for layout, last in (("contiguous", False), ("channels last", True))

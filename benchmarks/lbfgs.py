@@ -1,11 +1,10 @@
 """L-BFGS: gradients of the whole batch that an iteration costs, ours against JAXopt's own line searches under vmap.
 
-    python benchmarks/lbfgs.py --out benchmarks/results/lbfgs
+    python benchmarks/lbfgs.py --out benchmarks/results
 
-Every evaluation of the response function is counted by a callback from inside the compiled program. All
-start from the same realizations, 200 steps of Adam in, but every second sample from where L-BFGS ended before: there
-a line search has little left to find and must not hold up the others. Most of the time goes to the line searches of
-JAXopt.
+A callback from inside the compiled program counts every evaluation of the response function. All start from the same
+realizations: 200 steps of Adam, and for every second sample L-BFGS until it stops. There a line search has little left
+to find and must not hold up the others. Most of the time goes to the line searches of JAXopt.
 """
 
 import warnings
@@ -22,6 +21,9 @@ import jifv
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import jaxopt
+
+
+SIGNIFICANCE = jifv.Significance()
 
 
 class Counter:
@@ -59,9 +61,7 @@ def starts(f, phi, batch):
     objectives = jifv.sparse_objectives(jax.random.key(0), batch, 16)
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), batch))
     adam, both = (jifv.Settings(adam_steps=200, lbfgs_steps=steps) for steps in (0, 1000))
-    fresh, converged = (
-        jifv.visualize(f, start, objectives, settings=settings, progress=False).parameters for settings in (adam, both)
-    )
+    fresh, converged = (jifv.visualize(f, start, objectives, settings=settings).parameters for settings in (adam, both))
     mixed = jnp.where((jnp.arange(batch) % 2 == 0)[:, None, None, None], fresh, converged)
     return mixed, objectives
 
@@ -69,15 +69,15 @@ def starts(f, phi, batch):
 def ours(f, start, objectives, iterations):
     """Realizations and the number of iterations of the sample that took most."""
     settings = jifv.Settings(adam_steps=0, lbfgs_steps=iterations)
-    result = jifv.visualize(f, start, objectives, settings=settings, progress=False)
+    result = jifv.visualize(f, start, objectives, settings=settings)
     return result.parameters, int(result.lbfgs_steps.max())
 
 
 def theirs(search, f, start, objectives, iterations):
-    """The same by JAXopt, whose iterations all samples take together."""
+    """The same with JAXopt, where all samples take an iteration together."""
 
     def loss(p, v):
-        return -jifv.significance(f(p), v, power=2.0, floor=0.1)
+        return -SIGNIFICANCE(f(p), v)
 
     solver = jaxopt.LBFGS(loss, linesearch=search, maxiter=iterations, tol=0.0, unroll=False, implicit_diff=False)
     run = jax.jit(jax.vmap(lambda p, v: solver.run(p, v).params))
@@ -103,7 +103,7 @@ def main():
     def counted(p):
         return plain(p) + counter(p)
 
-    columns = ("batch", "line search", "gradients an iteration", "mean significance")
+    columns = ("batch", "line search", "gradients per iteration", "mean significance")
     table = Table("lbfgs", columns, threads=options.threads, out=options.out)
     for batch in options.batches:
         start, objectives = starts(plain, phi, batch)
@@ -111,8 +111,8 @@ def main():
             counter.count = 0
             parameters, iterations = run(counted, start, objectives, options.iterations)
             gradients = counter.count / batch / iterations
-            significance = jifv.significance(jax.vmap(plain)(parameters), objectives, power=2.0, floor=0.1)
-            table.row(batch, name, gradients, float(significance.mean()))
+            values = SIGNIFICANCE(jax.vmap(plain)(parameters), objectives)
+            table.row(batch, name, gradients, float(values.mean()))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What fewer digits in the products of feature visualization do to the predictions, emulated on a CPU.
 
-    python benchmarks/precision.py --out benchmarks/results/precision
+    python benchmarks/precision.py --out benchmarks/results
 
 The steps that a row names round the factors of every product as the tensor cores of an accelerator do
-(`Settings(precision="default")`, see tensor_cores.py); all others, the Jacobian and the inversion are float32. All rows
-of a case have the same objectives and start from the same parameters. Angles are in degrees, for DNcl on the
-complement of (1, …, 1).
+(`Settings(precision="default")`, see harness/tensor_cores.py). All other steps, the Jacobian and the inversion are
+float32. All rows of a case have the same objectives and start from the same parameters. Angles are in degrees, for DNcl
+on the complement of (1, …, 1).
 """
 
 from dataclasses import replace
@@ -17,9 +17,9 @@ from harness.tables import Table
 from harness.tensor_cores import emulated
 
 import jifv
-from jifv.experiments.experiment import _problem, _stationarity, network_of
+from jifv.experiments.problem import network_of, problem_of
 from jifv.experiments.studies import STUDIES
-from jifv.visualization import _before_cooldown
+from jifv.visualization import advance, finish, start
 
 CASES = {
     cell.name: cell
@@ -31,30 +31,29 @@ CASES = {
 
 def stages(settings):
     """How many of the first steps are rounded, by the name of the stage they belong to."""
-    named = {"Adam before its cooldown": _before_cooldown(settings), "Adam": settings.adam_steps}
+    named = {"Adam before it anneals": settings.steps_at_full_rate, "Adam": settings.adam_steps}
     return named | ({"Adam and L-BFGS": None} if settings.lbfgs_steps else {})
 
 
-def visualize(problem, settings, steps):
-    """Realizations whose first steps have rounded factors."""
-    state = jifv.start(problem.f, problem.start, problem.objectives, settings)
-    state = jifv.advance(problem.f, state, replace(settings, precision="default"), steps)
-    return jifv.finish(problem.f, jifv.advance(problem.f, state, settings), settings)
+def visualize(problem, cell, steps):
+    """Realizations whose first steps have rounded factors; None for all steps."""
+    rounded = replace(cell.settings, precision="default")
+    state = start(problem.f, problem.start, problem.objectives, significance=cell.significance, settings=rounded)
+    state = replace(advance(problem.f, state, steps), settings=cell.settings)
+    return finish(problem.f, advance(problem.f, state))
 
 
 def row(cell, problem, basis, steps):
     """Angles of predictions and responses, and how far the realizations are from rest."""
-    end = visualize(problem, cell.settings, steps)
-    options = {"power": cell.settings.power, "silence": cell.silence}
-    inversion = jifv.invert_batch(problem.f, end.parameters, basis=basis, progress=False, **options)
-    everywhere = np.eye(problem.objectives.shape[1], dtype=np.float32) if basis is None else basis
+    end, d = visualize(problem, cell, steps), cell.significance
+    jacobians = np.concatenate([problem.to_compressed(p[None]) for p in end.parameters])
+    inversion = jifv.invert(end.response, jacobians, significance=d, basis=basis, dead_tolerance=cell.dead_tolerance)
     predicted, response = (
-        np.asarray(jifv.angle_on(everywhere, each, problem.objectives)) for each in (inversion.objective, end.response)
+        np.asarray(jifv.angle(each, problem.objectives, basis=basis)) for each in (inversion.objective, end.response)
     )
-    share = np.asarray(jifv.beta(inversion.singular_vectors, problem.objectives))
-    rest = _stationarity(share, inversion.singular_values)
+    rest = np.median(jifv.stationarity(end.response, jacobians, problem.objectives, significance=d))
     angles = float(np.median(predicted)), float(np.percentile(predicted, 90)), float(np.median(response))
-    return *angles, float(np.median(rest))
+    return *angles, float(rest)
 
 
 def complement_of_ones(features):
@@ -74,8 +73,8 @@ def main():
     for name in options.cases:
         canonical = CASES[name].canonical * options.samples // CASES[name].samples
         cell = replace(CASES[name], samples=options.samples, canonical=canonical)
-        problem = _problem(cell, network_of(cell), None)
-        basis = complement_of_ones(problem.objectives.shape[1]) if cell.jacobians else None
+        problem = problem_of(cell, network_of(cell))
+        basis = complement_of_ones(problem.objectives.shape[1]) if cell.critical_samples else None
         table.row(name, "float32", "none", *row(cell, problem, basis, 0))
         for kind in ("tf32", "bfloat16"):
             for stage, steps in stages(cell.settings).items():

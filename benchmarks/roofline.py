@@ -1,9 +1,9 @@
 """FV step and Jacobian beside the machine's peak, and what a million inversions would cost at that rate.
 
-    python benchmarks/roofline.py --out benchmarks/results/roofline
+    python benchmarks/roofline.py --out benchmarks/results
 
-The peak is that of a large matrix product, measured in the same run. FLOP are those of the program as it was traced,
-by XLA's cost analysis, with every loop over chunks laid out. On a GPU "highest" is float32 and "default" TF32.
+The peak is that of a large matrix product, measured in the same run. XLA's cost analysis counts the FLOP of the program
+as it was traced, with every loop over rows or samples laid out. On a GPU "highest" is float32 and "default" TF32.
 """
 
 import statistics
@@ -48,20 +48,18 @@ def measure(name, path, batch, rounds):
     import jax.numpy as jnp
 
     import jifv
-    from jifv.visualization import _compiled, _evaluate
+    from jifv._visualize.gradient import evaluate
 
-    f = networks.ours(name, path, networks.TAPS[name].size)
+    f, d = networks.ours(name, path, networks.TAPS[name].size), jifv.Significance()
     p, v = map(jnp.asarray, networks.inputs(name, batch, networks.TAPS[name].size))
+    gradient = jax.jit(jax.value_and_grad(lambda p, v: -d(f(p), v)))
+    flop = gradient.lower(p[0], v[0]).cost_analysis()["flops"] * batch
     rows = []
     for precision in ("highest", "default"):
-        settings = jifv.Settings(precision=precision)
-        options = {"mesh": None, "power": 2.0, "floor": 0.1, "precision": precision}
-        flop = _compiled(None).lower(f, p[:1], v[:1], **options).cost_analysis()["flops"] * batch
-        rows.append(
-            (f"FV step, batch {batch}", precision, flop, seconds(lambda s=settings: _evaluate(f, s, p, v), rounds))
-        )
+        took = seconds(lambda precision=precision: evaluate(f, d, precision, p, v), rounds)
+        rows.append((f"FV step, batch {batch}", precision, flop, took))
     features = networks.TAPS[name].features
-    flop = jax.jit(partial(jifv.linearize, f, chunk=features)).lower(p[0]).cost_analysis()["flops"]
+    flop = jax.jit(partial(jifv.linearize, f, row_batch_size=features)).lower(p[0]).cost_analysis()["flops"]
     linearize = jax.jit(partial(jifv.linearize, f), compiler_options=jifv.compiler_options())
     rows.append((f"Jacobian, n = {features}", "highest", flop, seconds(lambda: linearize(p[0]), max(1, rounds // 3))))
     return rows
@@ -93,7 +91,7 @@ def main():
                 table.row(name, part, precision, flop / 1e9, 1e3 * took, rate / 1e9, 100 * rate / peaks[precision])
             (_, _, *step), _, (_, _, *jacobian) = rows
             plans.append((name, *(STEPS[name] / batch * each + one for each, one in zip(step, jacobian, strict=True))))
-    columns = ("network", "gradients", "TFLOP an inversion", "s an inversion", "device-hours a million")
+    columns = ("network", "gradients", "TFLOP per inversion", "s per inversion", "device-hours per million")
     table = Table("million", columns, threads=options.threads, out=options.out)
     for name, flop, took in plans:
         table.row(name, STEPS[name], flop / 1e12, took, took * 1e6 / 3600)

@@ -185,7 +185,7 @@ def choose_space(
     predictions: Sequence[Float[Array | np.ndarray, "samples n"]],
     objectives: Float[Array | np.ndarray, "samples n"],
     *,
-    gaps: Sequence[float] | None = None,
+    gaps: Sequence[float | int] | None = None,
 ) -> Choice:
     """Choose the critical space V that inverts known objectives best (paper, section 3.5).
 

@@ -7,28 +7,9 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.subspaces import largest_angle, orthonormal, planted
 
 from jifv.critical import SingularPairs, critical_space, critical_spaces, merge, principal_vectors, singular_pairs
-
-
-def orthonormal(rng, rows, columns):
-    return np.linalg.qr(rng.normal(size=(rows, columns)))[0]
-
-
-def largest_angle(first, second):
-    """Between two subspaces; 90° if their dimensions differ."""
-    if first.shape != second.shape:
-        return np.pi / 2
-    return np.max(scipy.linalg.subspace_angles(first, second), initial=0)
-
-
-def planted(rng, samples, features, columns, dimension, noise=0.0):
-    """Jacobians with a common cokernel of this dimension, and the cokernel."""
-    cokernel = orthonormal(rng, features, dimension)
-    jacobians = rng.normal(size=(samples, features, columns))
-    jacobians -= cokernel @ (cokernel.T @ jacobians)
-    return jacobians + noise * rng.normal(size=jacobians.shape), cokernel
-
 
 # -- Singular pairs.
 
@@ -228,101 +209,6 @@ def test_one_feature():
     assert critical_spaces(jacobians) == []
     assert critical_space(jacobians, threshold=0.5).basis.shape == (1, 1)
     assert critical_space(jacobians, threshold=1.0).basis.shape == (1, 0)
-
-
-# -- Nested intervals.
-
-
-def graded(seed, samples=4, features=6, scales=(1, 0.9, 0.8, 3e-2, 1e-3, 0)):
-    """Jacobians that nearly share directions of falling strength, and the directions."""
-    rng = np.random.default_rng(seed)
-    frame = orthonormal(rng, features, features)
-    strengths = np.array(scales) * rng.uniform(0.7, 1.4, size=(samples, features))
-    jacobians = np.stack([frame * row @ orthonormal(rng, 30, features).T for row in strengths])
-    return jacobians + 1e-5 * rng.normal(size=jacobians.shape), frame
-
-
-def test_a_space_for_every_shared_direction():
-    jacobians, frame = graded(0)
-    spaces = critical_spaces(jacobians.astype(np.float32))
-    dimensions = [space.basis.shape[1] for space in spaces]
-    assert dimensions == sorted(set(dimensions), reverse=True)
-    assert dimensions[:3] == [5, 4, 3]
-    for space, count in zip(spaces[:3], (1, 2, 3), strict=True):
-        assert largest_angle(space.cokernel, frame[:, 6 - count :]) < 0.02
-
-
-@given(seed=st.integers(0, 2**31), samples=st.integers(1, 5), shared=st.booleans())
-@settings(max_examples=20)
-def test_interval_ends_are_exact(seed, samples, shared):
-    rng = np.random.default_rng(seed)
-    jacobians = graded(seed, samples)[0] if shared else rng.normal(size=(samples, 6, 30))
-    pairs = singular_pairs(jacobians.astype(np.float32))
-    spaces = critical_spaces(pairs)
-    assert len({space.basis.shape[1] for space in spaces}) == len(spaces)
-
-    def dimension(threshold):
-        return critical_space(pairs, threshold=threshold).basis.shape[1]
-
-    for space in spaces:
-        low, high, own = space.threshold_low, space.threshold_high, space.basis.shape[1]
-        assert 1 <= own <= 5
-        assert 0 < low < high <= 1
-        assert dimension(low) == own
-        assert dimension(np.nextafter(high, 0)) == own
-        assert dimension(np.nextafter(low, 0)) != own
-        assert dimension(high) != own
-        np.testing.assert_array_equal(critical_space(pairs, threshold=low).cokernel, space.cokernel)
-
-
-def test_the_widest_interval_against_trying_every_threshold():
-    """Where the dimension falls with the threshold, nested intervals find what exhaustive search finds."""
-    pairs = singular_pairs(graded(1)[0].astype(np.float32))
-    steps = np.unique(pairs.values / pairs.values[:, :1])
-    tried = [critical_space(pairs, threshold=step).basis.shape[1] for step in steps]
-    assert tried == sorted(tried, reverse=True)
-    spaces = critical_spaces(pairs)
-    assert {space.basis.shape[1] for space in spaces} == set(tried) - {0, 6}
-    for space in spaces:
-        own = [step for step, size in zip(steps, tried, strict=True) if size == space.basis.shape[1]]
-        assert space.threshold_low == own[0]
-        assert space.threshold_high == steps[np.searchsorted(steps, own[-1]) + 1]
-
-
-@pytest.mark.parametrize("seed", [85, 225, 346, 692])
-def test_of_two_intervals_the_wider(seed):
-    """Unrelated cokernels, chosen because 3 dimensions come, go and come again as the threshold grows."""
-    rng = np.random.default_rng(seed)
-    vectors = np.stack([orthonormal(rng, 4, 4) for _ in range(3)])
-    values = -np.sort(-rng.random((3, 4)), axis=1)
-    values /= values[:, :1]
-    pairs = SingularPairs(vectors, values)
-    steps = np.unique(values)
-    tried = [critical_space(pairs, threshold=step).basis.shape[1] for step in steps]
-    runs = [list(run) for size, run in itertools.groupby(range(len(steps)), key=tried.__getitem__) if size == 3]
-    assert len(runs) == 2
-    expected = max(((steps[run[0]], steps[run[-1] + 1]) for run in runs), key=lambda ends: ends[1] / ends[0])
-    (space,) = (space for space in critical_spaces(pairs) if space.basis.shape[1] == 3)
-    assert (space.threshold_low, space.threshold_high) == expected
-
-
-def test_thresholds_above_the_largest_are_not_tried():
-    pairs = singular_pairs(graded(2)[0].astype(np.float32))
-    everything = critical_spaces(pairs)
-    few = critical_spaces(pairs, largest_threshold=1e-4)
-    assert [space.basis.shape[1] for space in few] == [5]
-    np.testing.assert_array_equal(few[0].cokernel, everything[0].cokernel)
-    assert few[0].threshold_low == everything[0].threshold_low
-    assert critical_spaces(pairs, largest_threshold=1e-12) == []
-
-
-def test_the_interval_of_one_threshold():
-    pairs = singular_pairs(graded(3)[0].astype(np.float32))
-    steps = np.unique(pairs.values / pairs.values[:, :1])
-    space = critical_space(pairs, threshold=steps[5])
-    assert (space.threshold_low, space.threshold_high) == (steps[5], steps[6])
-    space = critical_space(pairs, threshold=np.nextafter(steps[5], 0))
-    assert (space.threshold_low, space.threshold_high) == (steps[4], steps[5])
 
 
 # -- Bad input.

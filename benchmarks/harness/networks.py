@@ -192,19 +192,21 @@ def _inception4c(network: Any) -> Callable:
     return activations
 
 
-def _block8(network: Any) -> Callable:
+def _blocks(network: Any) -> Callable:
     from torch.nn.functional import conv2d
+
+    count = int(TAPS["srnet"].layer.removeprefix("block"))
 
     # The first frame of a sequence has none before it: the channels for it are left out, as ours does.
     kernel = network.conv1.weight[:, :5].clone()
 
     def activations(x: Any) -> Any:
-        return network.blocks[:8](conv2d(x, kernel, network.conv1.bias, padding=1).relu())
+        return network.blocks[:count](conv2d(x, kernel, network.conv1.bias, padding=1).relu())
 
     return activations
 
 
-_ACTIVATIONS = {"densenet": _dense3, "googlenet-bvlc": _inception4c, "srnet": _block8}
+_ACTIVATIONS = {"densenet": _dense3, "googlenet-bvlc": _inception4c, "srnet": _blocks}
 
 
 def _geometry(p: Any) -> Any:

@@ -1,29 +1,47 @@
-"""A table, printed row by row; with a folder also kept there as NAME.md and NAME.json."""
+"""A table: printed row by row, kept as NAME.json, and written as Markdown."""
 
-import json
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
-from harness import pairs
+from harness import results
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table in Markdown; the first `left` columns are text, the others numbers."""
+    lines = [columns, ["---"] * left + ["--:"] * (len(columns) - left), *rows]
+    return "\n".join(line(cells) for cells in lines)
+
+
+def line(cells: Sequence[str]) -> str:
+    """A row in Markdown."""
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 class Table:
-    """Columns are named once; a row has a cell for each, numbers where they are numbers."""
+    """Rows with the same columns, each printed at once.
 
-    def __init__(self, name, columns, *, threads, out=None):
-        self._name, self._columns, self._out = name, columns, out
-        self._environment, self._rows = pairs.environment(threads), []
-        self._lines = [f"# {name}", "", *(f"- {key}: {value}" for key, value in self._environment.items()), ""]
-        self._lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-        print("\n".join(["", *self._lines]), flush=True)
+    Args:
+        name: The result's.
+        columns: Name of each column.
+        threads: Cores in use.
+        out: Folder for NAME.json, which is written anew with every row; None writes nothing.
+    """
 
-    def row(self, *cells):
-        """Add a row."""
-        self._rows.append(dict(zip(self._columns, cells, strict=True)))
-        self._lines.append("| " + " | ".join(f"{x:.3g}" if isinstance(x, float) else str(x) for x in cells) + " |")
-        print(self._lines[-1], flush=True)
+    def __init__(self, name: str, columns: Sequence[str], *, threads: int, out: str | None = None):
+        self._columns, self._out = columns, out
+        self._result = results.measured_here(name, threads=threads)
+        print("\n".join(["", heading(self._result), "", line(columns), line(["---"] * len(columns))]), flush=True)
+
+    def row(self, *cells: Any) -> None:
+        """Add a row: a cell for each column, numbers as numbers."""
+        self._result.rows.append(dict(zip(self._columns, cells, strict=True)))
+        print(line([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells]), flush=True)
         if self._out is not None:
-            folder = Path(self._out)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{self._name}.md").write_text("\n".join(self._lines) + "\n", encoding="utf-8")
-            content = {"name": self._name, "environment": self._environment, "rows": self._rows}
-            (folder / f"{self._name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            results.write(self._result, self._out)
+
+
+def heading(result: results.Result) -> str:
+    """What is printed above the rows: where they come from."""
+    version = ", ".join(f"{name} {number}" for name, number in result.versions.items())
+    code = f"{(result.commit or 'no commit')[:7]}{', with uncommitted changes' if result.dirty else ''}"
+    return f"# {result.name}\n\n{result.machine}; {version}; {code}"

@@ -6,6 +6,7 @@ another machine cannot be seen, so there it is free after some minutes without a
 in that way although it lives, because it was suspended, say, `Lock.check` tells it before it writes anything.
 """
 
+import glob
 import json
 import os
 import secrets
@@ -40,6 +41,7 @@ class Lock:
         )
         while (now := _create(file, self._text)) is not None:
             _take_over(path, file, now)
+        _sweep(file)
         end = threading.Event()
         weakref.finalize(self, _release, file, self._text, end, os.getpid())  # also when the interpreter exits
         threading.Thread(target=_touch, args=(file, self._text, end), daemon=True, name=f"lock {file}").start()
@@ -125,6 +127,15 @@ def _take_over(path: Path, file: Path, now: float) -> None:
             with suppress(OSError):
                 os.link(grave, file)
         grave.unlink()
+
+
+def _sweep(file: Path) -> None:
+    """Removes what processes left that were killed while they took the lock."""
+    with suppress(OSError):
+        now = file.stat().st_mtime
+        for path in file.parent.glob(f".partial-????????-{glob.escape(file.name)}"):
+            if now - path.stat().st_mtime > _EXPIRES:
+                path.unlink()
 
 
 def _touch(file: Path, text: str, end: threading.Event) -> None:

@@ -1,71 +1,58 @@
 """Command line: `jifv reproduce dncl` and its siblings."""
 
-import shutil
-from dataclasses import replace
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import typer
 from jax.sharding import Mesh
 from rich.console import Console
-from rich.table import Table
 
 from jifv._core.devices import leads, sample_mesh
 from jifv.cli import machine
-from jifv.cli.errors import complain
-from jifv.experiments.experiment import Experiment, identity, network_of, run
-from jifv.experiments.report import summary as report
+from jifv.cli.errors import complain, warnings_told
+from jifv.cli.interrupt import interruptible
+from jifv.cli.options import with_experiment_options
+from jifv.cli.output import show
+from jifv.experiments import journal
+from jifv.experiments.experiment import Experiment, with_options
+from jifv.experiments.problem import check, network_of
+from jifv.experiments.report import files, tables
+from jifv.experiments.run import identity, run
 from jifv.experiments.store import Store
 from jifv.experiments.studies import STUDIES, Preset, Study
+from jifv.models import Network
+
+_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+"""Errors that the user can do something about."""
 
 
+class _Plan(NamedTuple):
+    """What to run for one study, and where to."""
+
+    name: str
+    study: Study
+    cells: list[Experiment]
+    folder: Path
+
+
+@with_experiment_options
 def reproduce(
     name: Annotated[str, typer.Argument(help=f"The experiment: {', '.join(STUDIES)}, or all of them: all.")],
     preset: Annotated[
         Preset, typer.Option(help="quick takes minutes on two CPU cores; paper has the paper's counts, for a GPU.")
     ] = "quick",
-    samples: Annotated[
-        int | None, typer.Option(min=2, help="Number of objectives; the share of canonical ones stays.")
-    ] = None,
-    adam_steps: Annotated[int | None, typer.Option(min=0, help="Steps of Adam a sample.")] = None,
-    lbfgs_steps: Annotated[int | None, typer.Option(min=0, help="Most iterations of L-BFGS a sample.")] = None,
-    reoptimize_steps: Annotated[int | None, typer.Option(min=1, help="Steps of Adam in re-optimization.")] = None,
-    power: Annotated[
-        float | None, typer.Option(min=0, help="Power k of the cosine, where the experiment has only one.")
-    ] = None,
-    cooldown: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Part of Adam's steps over which its rate falls to 0.")
-    ] = None,
-    adam_precision: Annotated[
-        Literal["default", "high", "highest"] | None,
-        typer.Option(help="Of products in Adam's steps before its cooldown: default is TF32 on an NVIDIA GPU."),
-    ] = None,
-    smoothing: Annotated[
-        float | None, typer.Option(min=0, help="Rounds off the kinks of GoogLeNet and of the aggregation: 0.1, say.")
-    ] = None,
-    silence: Annotated[
-        float | None, typer.Option(min=0, max=0.999, help="Leave out features with so short a row in the Jacobian.")
-    ] = None,
-    std: Annotated[
-        float | None, typer.Option(min=0, help="Standard deviation of the initial parameters: 0.5 wakes most features.")
-    ] = None,
-    input_size: Annotated[int | None, typer.Option(min=1, help="Side of the network's input, in pixels.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides everything random: the same seed, the same numbers.")] = 0,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Samples optimized and stored at a time, which bounds the memory.")
-    ] = None,
-    network: Annotated[
-        str | None, typer.Option(help="Another network by its name, such as googlenet in place of googlenet-bvlc.")
-    ] = None,
+    *,
+    options: Mapping[str, Any],
     weights: Annotated[
         Path | None, typer.Option(help="Other weights, where the experiment has one network: any convertible file.")
     ] = None,
     devices: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Devices that share each batch; all there are if not given. On a CPU, each core is one."
-        ),
+        int | None, typer.Option(min=1, help="Devices that share each batch; all by default. Each CPU core is one.")
     ] = None,
     distributed: Annotated[
         bool, typer.Option("--distributed", help="This is one of several processes, as Slurm starts them.")
@@ -79,80 +66,124 @@ def reproduce(
     Samples target objectives, optimizes an image for each (feature visualization), inverts the images, looks for the
     critical space by Algorithm 1 where the paper does, and re-optimizes the images for prediction, target, response
     and a random objective. Prints the angles to the targets, and writes summary.json, samples.csv, tables.md, figures
-    (PNG and PDF), report.html to look at, and all arrays (a Zarr store an experiment).
+    (PNG and PDF), report.html to look at, and all arrays (a Zarr store per experiment).
 
     A run that was stopped, whatever stopped it, goes on from its last finished batch with the same command.
     """
-    if name not in (*STUDIES, "all"):
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}, all", param_hint="NAME")
-    steps = {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, "power": power, "cooldown": cooldown}
-    steps |= {"adam_precision": adam_precision}
-    other = {"network": network, "batch_size": batch_size, "reoptimize_steps": reoptimize_steps, "seed": seed}
-    other |= {"smoothing": smoothing, "silence": silence, "std": std, "input_size": input_size}
-    chosen = {each: study for each, study in STUDIES.items() if name in (each, "all")}
-    changed = {
-        each: [_changed(cell, samples, steps, other) for cell in study.cells(preset)] for each, study in chosen.items()
-    }
-    for each, study in chosen.items():  # all of them before any work
-        if power is not None and len({cell.settings.power for cell in study.cells(preset)}) > 1:
-            raise typer.BadParameter(f"{each} is about several powers; leave it out", param_hint="--power")
-        if weights is not None and len({cell.network for cell in changed[each]}) > 1:
-            raise typer.BadParameter(f"{each} uses several networks; leave it out", param_hint="--weights")
+    plans = _plans(name, preset, options, weights, out)
     machine.prepare()
     if distributed:
         _join()
     mesh = _mesh(devices)
-    failed = False
-    for each, study in chosen.items():
-        folder = (out / each if name == "all" else out) if out else Path("runs") / _folder_name(each, preset)
-        try:
-            _reproduce(each, study, changed[each], preset, folder, weights, mesh, overwrite=overwrite, quiet=quiet)
-        except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            complain(f"jifv: {each}: {error}")
-            failed = True
-    if failed:
+    kept = "jifv: interrupted; finished batches are kept, and the same command goes on from there"
+    with interruptible(kept), warnings_told():
+        networks: dict[tuple, Network] = {}
+        ready = [plan for plan in plans if _succeeds(plan.name, _check, plan, weights, networks, overwrite=overwrite)]
+        done = [
+            plan
+            for plan in ready
+            if _succeeds(plan.name, _run, plan, preset, networks, mesh, overwrite=overwrite, quiet=quiet)
+        ]
+    if len(done) < len(plans):
         raise typer.Exit(1)
 
 
-def _reproduce(
-    name: str,
-    study: Study,
-    cells: list[Experiment],
-    preset: Preset,
-    folder: Path,
-    weights: Path | None,
-    mesh: Mesh,
-    *,
-    overwrite: bool,
-    quiet: bool,
+def _succeeds(name: str, action: Callable[..., None], *arguments: Any, **options: Any) -> bool:
+    """Tell what the user can do something about in one line, so that the next study has its turn."""
+    try:
+        action(*arguments, **options)
+    except _EXPECTED as error:
+        complain(f"jifv: {name}: {error}")
+        return False
+    return True
+
+
+def _plans(
+    name: str, preset: Preset, options: Mapping[str, Any], weights: Path | None, out: Path | None
+) -> list[_Plan]:
+    """What to run, checked as far as no network is needed."""
+    if name not in (*STUDIES, "all"):
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}, all", param_hint="NAME")
+    plans = []
+    for each, study in STUDIES.items():
+        if name not in (each, "all"):
+            continue
+        folder = (out / each if name == "all" else out) if out else Path("runs") / _folder_name(each, preset)
+        try:
+            cells = [_changed(cell, options) for cell in study.cells(preset)]
+        except ValueError as error:
+            raise typer.BadParameter(f"{each}: {error}") from error
+        if "power" in options and len({cell.significance.power for cell in study.cells(preset)}) > 1:
+            raise typer.BadParameter(f"{each} is about several powers; leave it out", param_hint="--power")
+        if weights is not None and len({cell.network for cell in cells}) > 1:
+            raise typer.BadParameter(f"{each} uses several networks; leave it out", param_hint="--weights")
+        plans.append(_Plan(each, study, cells, folder))
+    return plans
+
+
+def _check(plan: _Plan, weights: Path | None, networks: dict[tuple, Network], *, overwrite: bool) -> None:
+    """Raise whatever can be known before any work: about the folder, what it holds, and the networks."""
+    there = next(folder for folder in (plan.folder, *plan.folder.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is not a folder, so {plan.folder} cannot be made")
+    if leads() and not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{there} is not writable, so no results can go to {plan.folder}")
+    for cell in plan.cells:
+        key = _key(cell)
+        if key not in networks:
+            networks[key] = network_of(cell, weights=weights)
+        check(cell, networks[key])
+        if not overwrite:
+            _check_same_run(_path(plan, cell), cell, networks[key])
+
+
+def _run(
+    plan: _Plan, preset: Preset, networks: dict[tuple, Network], mesh: Mesh, *, overwrite: bool, quiet: bool
 ) -> None:
-    console = Console()
-    folder.mkdir(parents=True, exist_ok=True)
     results, digests, seconds = [], {}, 0.0
-    for cell in cells:
-        network = network_of(cell, weights=weights)
-        digests[cell.network] = network.digest
-        path = folder / f"{cell.name}.zarr"
-        if overwrite and path.exists() and leads():
-            shutil.rmtree(path)
-        store = Store.open(path, identity(cell, network), cell.samples, cell.batch_size)
-        results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
-        seconds += store.total_seconds()
+    with ExitStack() as stack:
+        # All of them before any work: one may be in use by another process.
+        stores = [stack.enter_context(_store(plan, cell, networks[_key(cell)], overwrite)) for cell in plan.cells]
+        for cell, store in zip(plan.cells, stores, strict=True):
+            network = networks[_key(cell)]
+            digests[cell.network] = network.digest
+            results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
+            seconds += store.total_seconds()
     if not leads():
         return
-    summary = report.write(study, results, folder, name=name, preset=preset, weights=digests)
+    summary = files.write(plan.study, results, plan.folder, name=plan.name, preset=preset, weights=digests)
     if quiet:
         return
-    for table in report.tables(summary):
-        shown = Table(title=table.title, title_justify="left")
-        for index, column in enumerate(table.columns):
-            shown.add_column(column, justify="right" if index else "left")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
-    for remark in report.remarks(summary):
-        console.print(remark)
-    console.print(f"{seconds:.0f} s; results in {folder}, to look at in {folder / 'report.html'}")
+    for table in tables.tables(summary):
+        show(table)
+    console = Console(soft_wrap=True)
+    for remark in tables.remarks(summary):
+        console.print(remark, markup=False)
+    page = plan.folder / "report.html"
+    console.print(f"{seconds:.0f} s; results in {plan.folder}, to look at in {page}", markup=False)
+
+
+def _store(plan: _Plan, cell: Experiment, network: Network, overwrite: bool) -> Store:
+    path = _path(plan, cell)
+    if overwrite:
+        Store.remove(path)
+    return Store.open(path, identity(cell, network), cell.samples, cell.batch_size)
+
+
+def _check_same_run(path: Path, cell: Experiment, network: Network) -> None:
+    """Raise if there is a store of another run."""
+    if (path / journal.FILE).exists():
+        wanted = json.loads(json.dumps(identity(cell, network)))  # as it was written
+        journal.read_same(path, journal.new(wanted, cell.samples, cell.batch_size))
+
+
+def _path(plan: _Plan, cell: Experiment) -> Path:
+    return plan.folder / f"{cell.name}.zarr"
+
+
+def _key(cell: Experiment) -> tuple:
+    """What the network of an experiment depends on: cells that share it load it, and compile it, once."""
+    return (cell.network, cell.layer, cell.input_size, cell.smoothing)
 
 
 def _join() -> None:
@@ -181,13 +212,12 @@ def _of_use(mesh: Mesh, cell: Experiment) -> Mesh:
     return sample_mesh(mesh.devices.flat[:batch].tolist())
 
 
-def _changed(cell: Experiment, samples: int | None, steps: dict, other: dict) -> Experiment:
-    """The experiment with the options that were given."""
-    steps = {option: value for option, value in steps.items() if value is not None}
-    other = {option: value for option, value in other.items() if value is not None}
-    if samples is not None:
-        other |= {"samples": samples, "canonical": cell.canonical * samples // cell.samples}
-    return replace(cell, settings=replace(cell.settings, **steps), **other)
+def _changed(cell: Experiment, options: Mapping[str, Any]) -> Experiment:
+    """The experiment with the options that were given; the share of canonical objectives stays."""
+    changes = dict(options)
+    if "samples" in changes:
+        changes["canonical"] = cell.canonical * changes["samples"] // cell.samples
+    return with_options(cell, changes)
 
 
 def _folder_name(name: str, preset: Preset) -> str:

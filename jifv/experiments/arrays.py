@@ -53,7 +53,8 @@ class Arrays:
         made = []
         try:
             zarr.open_group(self._zarr, path=stage, mode="r")
-        except Exception:  # whatever Zarr makes of a broken file
+        except Exception as error:
+            _reraise_unless_broken(error)
             made.append(stage)
             self._forget(stage)
             zarr.open_group(self._zarr, path=stage, mode="a")
@@ -68,7 +69,8 @@ class Arrays:
             wanted = zarr.create_array(MemoryStore(), **options).metadata
             try:
                 good = self._open(stage, name).metadata == wanted
-            except Exception:
+            except Exception as error:
+                _reraise_unless_broken(error)
                 good = False
             if not good:
                 made.append(f"{stage}/{name}")
@@ -92,7 +94,7 @@ class Arrays:
         if self._folder is not None:
             stages = self._folder / stage
             files = {stages / FILE, *(stages / name / FILE for name in values)}
-            files |= {self._chunk(stage, name, batch, value.ndim) for name, value in values.items()}
+            files |= {self._chunk(stage, name, batch, value.ndim) for name, value in values.items() if value.size}
             folders = {above for file in files for above in file.parents if self._folder in (above, *above.parents)}
             for path in files | folders:
                 sync(path)
@@ -110,11 +112,8 @@ class Arrays:
             raise DamagedError(f"{chunk} is not there")
         try:
             value = little_endian(self._open(stage, name)[rows[0] : rows[-1] + 1])
-        except MemoryError:
-            raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno != errno.EIO:
-                raise
+            _reraise_unless_broken(error)
             raise DamagedError(f"{chunk} is damaged ({error})") from error
         if _checksum(value) != checksum:
             raise DamagedError(f"{chunk} is damaged (it holds other numbers than were written)")
@@ -122,9 +121,10 @@ class Arrays:
 
     def remove(self, stage: str, forms: Forms) -> None:
         """Remove what a first batch left that was killed."""
-        for name in forms if self._folder is not None else ():
+        for name in forms:
             self._forget(f"{stage}/{name}")
-            shutil.rmtree(self._folder / stage / name / "c", ignore_errors=True)
+            if self._folder is not None:
+                shutil.rmtree(self._folder / stage / name / "c", ignore_errors=True)
 
     def _open(self, stage: str, name: str) -> Any:
         with zarr.config.set({"array.write_empty_chunks": True}):  # so that a chunk that is not there was lost
@@ -152,19 +152,30 @@ def sweep(folder: Path) -> None:
 
 
 def strangers(folder: Path, stages: dict[str, Forms]) -> list[Path]:
-    """What is in a folder and does not belong to the arrays of these stages, nor to the journal."""
+    """What is in a folder and does not belong to the arrays of these stages or the journal; of a folder, its name."""
     ours = rf"({_META})"
     for stage, forms in stages.items():
         array = rf"({'|'.join(forms)})(/({_META}|c(/[0-9]+)*({_ZARRS_PARTIAL})?))?"
         ours += rf"|{stage}(/({_META}|{array}))?"
-    paths = sorted(folder.rglob("*"))
-    return [path for path in paths if path.is_symlink() or not re.fullmatch(ours, path.relative_to(folder).as_posix())]
+    found: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        known = re.fullmatch(ours, path.relative_to(folder).as_posix()) and not path.is_symlink()
+        if not known and not (found and found[-1] in path.parents):
+            found.append(path)
+    return found
 
 
 def little_endian(value: Any) -> np.ndarray:
     """An array as it is stored, so that checksums are the same on every machine."""
     value = np.asarray(value)
-    return np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    return np.asarray(value, value.dtype.newbyteorder("<"), order="C")
+
+
+def _reraise_unless_broken(error: Exception) -> None:
+    """Zarr raises whatever comes from a broken file. One that cannot be read now, for want of rights, may be whole."""
+    broken = not isinstance(error, OSError | MemoryError) or isinstance(error, FileNotFoundError)
+    if not broken and getattr(error, "errno", None) != errno.EIO:
+        raise error
 
 
 def _checksum(value: np.ndarray) -> int:

@@ -1,89 +1,53 @@
 """One experiment: visualize known objectives, invert the realizations, and see how close the predictions are.
 
-An `Experiment` is data. `run` takes it through the whole path, the same for every experiment, and returns `Results`;
-`jifv.experiments.studies` has the paper's experiments, and `jifv.experiments.report` turns results into files. The
-random numbers depend on the seed and on the number of samples, never on how these are divided into batches.
+An `Experiment` is data. `jifv.experiments.run` takes it through the whole path and returns
+`jifv.experiments.results.Results`, `jifv.experiments.studies` has the experiments of the paper, and
+`jifv.experiments.report` turns results into files. Random numbers depend on the seed and on the number of samples,
+never on the batch size.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from importlib import metadata
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int
-
-from jifv import aggregate, evaluate, parametrize
-from jifv import objectives as sample
-from jifv._core.check import check_count, check_nonnegative, check_positive
-from jifv._core.devices import compiler_options, in_turn, leads, over_samples, together
-from jifv._core.progress import bar
-from jifv.critical import CriticalSpace, critical_spaces
-from jifv.evaluate import Choice
-from jifv.experiments.store import Store
-from jifv.inversion import Inversion, check_silence, invert, triangle
-from jifv.jacobian import linearize
-from jifv.models import Network, load
-from jifv.response import Response, compose
-from jifv.visualization import Settings, visualize
-
-OBJECTIVES = ("prediction", "target", "response", "random")
-"""What realizations are compared with and re-optimized for."""
-
-LOST = 0.9
-"""A target with more than this share of its squared length off V, or on silent features, counts as lost: it is within
-18° of what nothing can recover."""
-
-AGGREGATIONS: dict[str, Callable[[float], aggregate.Aggregation]] = {
-    "max_mean": lambda smoothing: aggregate.max_mean(smoothing=smoothing),
-    "mean": lambda smoothing: aggregate.mean,
-    "pick": lambda smoothing: aggregate.pick,
-    "identity": lambda smoothing: aggregate.identity,
-}
-"""Aggregations by name, for a width of smoothing."""
-
-PARAMETRIZATIONS: dict[str, Callable[..., parametrize.Parametrization]] = {
-    "pixels": parametrize.pixels,
-    "fourier": parametrize.fourier,
-    "fourier_decorrelated": partial(parametrize.fourier, decay=1.0),
-    "geometry": lambda shape, **options: parametrize.geometry(shape[:2], **options),
-    "geometry_with_mask": lambda shape, **options: parametrize.geometry(shape[:2], mask="continuous", **options),
-}
-"""Parametrizations by name, for the shape of an input and `std`."""
+from jifv.experiments.options import BY_NAME, OPTIONS
+from jifv.significance import Significance
+from jifv.visualization import Settings
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment, or one cell of an experiment over several conditions.
+    """One experiment, or one cell of a study with several conditions.
+
+    The labels, bounds and help texts of all options are in `jifv.experiments.options`.
 
     Attributes:
         name: Its name, also that of its store.
-        network: The network, by the name that `jifv.models.load` knows.
+        network: The network, by a name that `jifv.models.load` knows.
         layer: The tapped layer.
         samples: Number of objectives.
-        canonical: How many of them are canonical vectors, though never more than there are features; the others are
+        canonical: How many of them are canonical vectors, though never more than there are features. The others are
             sampled with uniform Hoyer sparseness.
         features: Use the first so many channels of the layer; all of them if None.
-        aggregation: Name of the aggregation, one of `AGGREGATIONS`.
-        parametrization: Name of the parametrization, one of `PARAMETRIZATIONS`.
-        std: Standard deviation of the initial parameters. Features that the start leaves silent stay so: their
+        aggregation: Name in `jifv.experiments.registry.AGGREGATIONS`.
+        parametrization: Name in `jifv.experiments.registry.PARAMETRIZATIONS`.
+        std: Standard deviation of the initial parameters. Features that are dead at the start stay dead, because their
             gradient is zero.
-        input_size: Side of the network's input, None for its own.
-        smoothing: Rounds off the network's kinks, see `jifv.models.load`, and those of the aggregation with them.
-        silence: Features whose row in the Jacobian is as short as this count as silent, see `invert`.
-        settings: Options of the visualization.
-        reoptimize_steps: Steps of Adam for each of `OBJECTIVES` in re-optimization.
-        jacobians: Algorithm 1 uses the Jacobians of the first so many samples; 0 leaves it out, V = Rⁿ.
-        batch_size: Samples optimized at a time, and stored at a time. It bounds the memory, and decides the rounding.
-        chunk: Backward passes that run at once in a Jacobian, see `linearize`.
+        input_size: Side of the network's input in pixels; the network's own if None.
+        smoothing: Width over which the kinks of the network and of the aggregation are rounded, see `jifv.models.load`.
+        dead_tolerance: Features whose row in the Jacobian is at most this long, relative to the longest, count as dead;
+            see `jifv.invert`.
+        significance: The objective function, which visualization maximizes and inversion inverts.
+        settings: Options of the optimizer.
+        reoptimize_steps: Steps of Adam for each of `jifv.experiments.results.OBJECTIVES` in re-optimization.
+        critical_samples: Algorithm 1 uses the Jacobians of the first so many samples. 0 leaves it out, so that V = Rⁿ.
+        batch_size: Samples optimized and stored at a time. It bounds the memory, and results depend on it by rounding.
+        row_batch_size: Backward passes of one Jacobian that run at a time, see `jifv.linearize`.
         seed: Decides everything that is random.
+
+    Raises:
+        TypeError: An option is of another type than declared.
+        ValueError: An option is out of its bounds, or there are more canonical objectives than samples.
     """
 
     name: str
@@ -94,421 +58,56 @@ class Experiment:
     features: int | None = None
     aggregation: str = "max_mean"
     parametrization: str = "pixels"
-    std: float = 0.01
+    std: float | int = 0.01
     input_size: int | None = None
-    smoothing: float = 0.0
-    silence: float = 0.0
+    smoothing: float | int = 0.0
+    dead_tolerance: float | int = 0.0
+    significance: Significance = field(default_factory=Significance)
     settings: Settings = field(default_factory=Settings)
     reoptimize_steps: int = 500
-    jacobians: int = 0
+    critical_samples: int = 0
     batch_size: int = 16
-    chunk: int | None = None
+    row_batch_size: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check what the parts do not check themselves, or only after hours."""
-        for name in ("samples", "reoptimize_steps", "batch_size"):
-            check_positive(name, getattr(self, name))
-        for name in ("features", "chunk", "input_size"):
-            if getattr(self, name) is not None:
-                check_positive(name, getattr(self, name))
-        check_count("jacobians", self.jacobians)
-        for name in ("smoothing", "std"):
-            check_nonnegative(name, getattr(self, name))
-        check_silence(self.silence)
-        if self.samples < 2:
-            raise ValueError(f"samples must be at least 2, to compare them with one another, got {self.samples}")
-        if not 0 <= self.canonical <= self.samples:
-            raise ValueError(f"canonical must be between 0 and samples, {self.samples}, got {self.canonical}")
-        for name, known in (("aggregation", AGGREGATIONS), ("parametrization", PARAMETRIZATIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
+        """Check every option, now and not after hours."""
+        for name, value in options_of(self).items():
+            BY_NAME[name].check(value)
+        if self.canonical > self.samples:
+            raise ValueError(f"canonical must be at most samples, {self.samples}, got {self.canonical}")
 
 
-class Results(NamedTuple):
-    """All that an experiment computed, in NumPy. The first axis of arrays is the sample, s of them.
-
-    Attributes:
-        experiment: What was run.
-        feature_names: Name of each of the n features.
-        objectives: Target objectives v*, the sampled ones first, then the canonical ones.
-        canonical: Which objectives are canonical vectors.
-        random: Random objectives, to compare with.
-        parameters: Realizations p.
-        images: x = φ(p), the inputs of the network.
-        response: r = f(p).
-        significance: See `Visualization`, as for the next six.
-        cosine: cos(r, v*).
-        gradient_norm: ‖∂d/∂p‖.
-        adam_steps: Steps of Adam taken.
-        lbfgs_steps: Iterations of L-BFGS taken.
-        on_floor: Whether the cosine is on its floor.
-        finite: Whether the realization has met finite values only.
-        prediction: Objective predicted in Rⁿ.
-        singular_values: Singular values of BJ, descending; inf for silent features.
-        gap: Confidence in the prediction, see `Inversion`.
-        silent: Features of which the realization says nothing.
-        beta: Share of each left-singular vector of BJ in the target, the last one first. NaN where not finite.
-        stationarity: ‖JᵀBv*‖/σ₁(BJ): how far the realization is from being optimal for its target.
-        spaces: The critical spaces that Algorithm 1 found, from the largest dimension to the smallest.
-        choice: Which space predicts best; index 0 is Rⁿ, i + 1 is `spaces[i]`.
-        basis: Orthonormal basis of the chosen space V.
-        prediction_on_v: Objective predicted with it; `prediction` if V = Rⁿ.
-        gap_on_v: Confidence in that.
-        angles: Degrees to the target, of `OBJECTIVES` but the target itself, in Rⁿ and (name + "_on_v") on V.
-        off_v: Share of the target's squared length that lies off V, in [0, 1], and cannot be recovered.
-        reoptimized: Images after re-optimization for each of `OBJECTIVES`.
-        ssim: Their structural similarity to `images`.
-        seconds: Wall-clock seconds a sample of each stage; of the batches after the first in a process, which
-            compiles, or of that one if there is no other.
-        devices: Numbers of devices that shared the batches: one number, unless the run was continued with another.
-    """
-
-    experiment: Experiment
-    feature_names: tuple[str, ...]
-    objectives: Float[np.ndarray, "s n"]
-    canonical: Bool[np.ndarray, " s"]
-    random: Float[np.ndarray, "s n"]
-    parameters: Float[np.ndarray, "s *p"]
-    images: Float[np.ndarray, "s h w c"]
-    response: Float[np.ndarray, "s n"]
-    significance: Float[np.ndarray, " s"]
-    cosine: Float[np.ndarray, " s"]
-    gradient_norm: Float[np.ndarray, " s"]
-    adam_steps: Int[np.ndarray, " s"]
-    lbfgs_steps: Int[np.ndarray, " s"]
-    on_floor: Bool[np.ndarray, " s"]
-    finite: Bool[np.ndarray, " s"]
-    prediction: Float[np.ndarray, "s n"]
-    singular_values: Float[np.ndarray, "s n"]
-    gap: Float[np.ndarray, " s"]
-    silent: Bool[np.ndarray, "s n"]
-    beta: Float[np.ndarray, "s n"]
-    stationarity: Float[np.ndarray, " s"]
-    spaces: list[CriticalSpace]
-    choice: Choice
-    basis: Float[np.ndarray, "n q"]
-    prediction_on_v: Float[np.ndarray, "s n"]
-    gap_on_v: Float[np.ndarray, " s"]
-    angles: dict[str, Float[np.ndarray, " s"]]
-    off_v: Float[np.ndarray, " s"]
-    reoptimized: dict[str, Float[np.ndarray, "s h w c"]]
-    ssim: dict[str, Float[np.ndarray, " s"]]
-    seconds: dict[str, float]
-    devices: list[int]
-
-    @property
-    def mean_beta(self) -> Float[np.ndarray, " n"]:
-        """The mean of `beta` over the samples that have one."""
-        return self.beta[np.isfinite(self.beta).all(-1)].mean(0)
-
-    @property
-    def on_silent(self) -> Float[np.ndarray, " s"]:
-        """Share of the target's squared length on features that are silent in its realization."""
-        return np.sum(np.where(self.silent, self.objectives, 0) ** 2, -1)
-
-    @property
-    def directions(self) -> dict[str, Float[np.ndarray, "s n"]]:
-        """Target, prediction and response as the angles see them: projected onto V, of unit length.
-
-        Of a target off V nothing is left but rounding, which stays as short as it is.
-        """
-        vectors = {"target": self.objectives, "prediction": self.prediction_on_v, "response": self.response}
-        directions = {}
-        for name, rows in vectors.items():
-            projected = rows @ self.basis @ self.basis.T
-            length = np.linalg.norm(projected, axis=-1, keepdims=True)
-            least = 1e-3 if name == "target" else 0
-            directions[name] = projected / np.where(length > least, length, 1)
-        return directions
+def options_of(experiment: Experiment) -> dict[str, Any]:
+    """List the value of every option by name, in the order of `OPTIONS`."""
+    owners = {"experiment": experiment, "settings": experiment.settings, "significance": experiment.significance}
+    return {option.name: getattr(owners[option.owner], option.name) for option in OPTIONS}
 
 
-class _Problem(NamedTuple):
-    """What all stages of an experiment share; everything random is drawn here."""
-
-    f: Response
-    mesh: Mesh | None
-    to_images: Callable[[Array], Array]
-    to_triangle: Callable[[Array], Array]
-    invert: Callable[[Array, Array], Inversion]
-    objectives: np.ndarray
-    canonical: np.ndarray
-    random: np.ndarray
-    start: Array
-
-
-def network_of(experiment: Experiment, *, weights: str | Path | None = None) -> Network:
-    """The network of an experiment, see `jifv.models.load`, which says what can go wrong."""
-    return load(
-        experiment.network,
-        layer=experiment.layer,
-        weights=weights,
-        input_size=experiment.input_size,
-        smoothing=experiment.smoothing,
-    )
-
-
-def run(
-    experiment: Experiment,
-    network: Network,
-    *,
-    store: Store | None = None,
-    mesh: Mesh | None = None,
-    progress: bool = True,
-) -> Results:
-    """Run an experiment, or what is left of it.
+def with_options(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """Change options by name, whichever object has them.
 
     Args:
-        experiment: What to do.
-        network: The network up to the layer, see `network_of`.
-        store: Where each batch goes once it is finished, and from where finished ones are taken; in memory if None.
-            See `Store.open` and `identity`.
-        mesh: Devices that share each batch, see `jifv.sample_mesh`; None for one.
-        progress: Whether to show a progress bar for every stage.
+        experiment: The experiment to start from.
+        changes: New values by the names of `OPTIONS`.
+
+    Returns:
+        The changed experiment.
 
     Raises:
-        ValueError: The network does not fit the experiment.
-        FloatingPointError: Fewer than two realizations are finite.
+        KeyError: There is no such option.
+        TypeError: As `Experiment`.
+        ValueError: As `Experiment`.
     """
-    problem = _problem(experiment, network, mesh)
-    devices = 1 if mesh is None else mesh.size
-    progress &= leads()
-    if store is None:
-        store = Store.in_memory(experiment.samples, experiment.batch_size)
-
-    for batch in store.missing("realize"):
-        done = _realize(experiment, problem, store.rows(batch), progress)
-        store.write("realize", batch, *done, devices=devices)
-    realized = store.read("realize")
-    finite = realized["finite"]
-    if finite.sum() < 2:
-        raise FloatingPointError(f"only {finite.sum()} realizations are finite: are the network's weights?")
-    calibrated, calibration_seconds = _calibrate(experiment, problem, realized)
-
-    candidates = {
-        "prediction": calibrated["prediction_on_v"],
-        "target": problem.objectives,
-        "response": realized["response"],
-        "random": problem.random,
-    }
-    for batch in store.missing("reoptimize"):
-        rows = store.rows(batch)
-        those = {name: vectors[rows] for name, vectors in candidates.items()}
-        done = _reoptimize(experiment, problem, realized["parameters"], rows, those, progress)
-        store.write("reoptimize", batch, *done, devices=devices)
-    reoptimized = store.read("reoptimize")
-
-    ambient = candidates | {"prediction": realized["prediction"]}
-    angles = {}
-    for name in ("prediction", "response", "random"):
-        # A realization that met NaN is no optimum of anything: it is reported, and has no angle.
-        in_ambient = evaluate.angle(ambient[name], problem.objectives)
-        on_v = evaluate.angle_on(calibrated["basis"], candidates[name], problem.objectives)
-        angles[name] = np.where(finite, in_ambient, np.nan)
-        angles[f"{name}_on_v"] = np.where(finite, on_v, np.nan)
-    realized.pop("triangle", None)
-    return Results(
-        experiment=experiment,
-        feature_names=network.feature_names[: problem.objectives.shape[1]],
-        objectives=problem.objectives,
-        canonical=problem.canonical,
-        random=problem.random,
-        angles=angles,
-        off_v=np.maximum(0, 1 - np.sum(np.square(problem.objectives @ calibrated["basis"]), -1)),
-        reoptimized={name: reoptimized[f"images_{name}"] for name in OBJECTIVES},
-        ssim={
-            name: np.where(finite & np.isfinite(candidates[name]).all(-1), reoptimized[f"ssim_{name}"], np.nan)
-            for name in OBJECTIVES
-        },
-        seconds=store.seconds() | calibration_seconds,
-        devices=store.devices(),
-        **realized,
-        **calibrated,
+    owned: dict[str, dict[str, Any]] = {"experiment": {}, "settings": {}, "significance": {}}
+    for name, value in changes.items():
+        option = BY_NAME[name]
+        option.check(value)
+        # Equal experiments must have equal stores, whether somebody writes 1 or 1.0.
+        owned[option.owner][name] = float(value) if option.type is float and value is not None else value
+    return replace(
+        experiment,
+        settings=replace(experiment.settings, **owned["settings"]),
+        significance=replace(experiment.significance, **owned["significance"]),
+        **owned["experiment"],
     )
-
-
-def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
-    """What decides the numbers of a run: the experiment, the weights, and what computes. See `Store.open`."""
-    return {
-        "experiment": asdict(experiment),
-        "weights": network.digest,
-        "versions": {name: metadata.version(name) for name in ("jifv", "jax", "jaxlib")},
-        "device": jax.devices()[0].device_kind,
-        "float64": jax.dtypes.canonicalize_dtype(np.float64) == np.float64,
-    }
-
-
-def _problem(experiment: Experiment, network: Network, mesh: Mesh | None) -> _Problem:
-    features = experiment.features or network.features
-    if features > network.features:
-        raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
-    phi = PARAMETRIZATIONS[experiment.parametrization](network.input_shape, std=experiment.std)
-    aggregation = AGGREGATIONS[experiment.aggregation](network.smoothing_width)
-    if experiment.features is not None:
-        aggregation = aggregate.first(features, aggregation)
-    objectives_key, start_key, random_key = jax.random.split(jax.random.key(experiment.seed), 3)
-    objectives, canonical = _objectives(objectives_key, experiment, features)
-    f = compose(phi.apply, network.apply, aggregation)
-
-    def to_triangle(one: Float[Array, "1 *p"]) -> Float[Array, "1 n k"]:
-        # The Jacobian without its long side. With the QR decomposition Jᵀ = U T, U with orthonormal columns, Tᵀ has
-        # the left-singular vectors and the singular values of J, and so have Tᵀ and J after any product from the
-        # left: the methods need no more, in n × n numbers.
-        return triangle(linearize(f, one[0], chunk=experiment.chunk).jacobian).T[None]
-
-    return _Problem(
-        f=f,
-        mesh=mesh,
-        to_images=jax.jit(jax.vmap(phi.apply)),
-        to_triangle=jax.jit(over_samples(to_triangle, mesh), compiler_options=compiler_options(mesh)),
-        invert=_inverter(experiment, mesh),
-        objectives=objectives,
-        canonical=canonical,
-        random=np.asarray(sample.sparse_objectives(random_key, experiment.samples, features, dtype=objectives.dtype)),
-        start=jax.vmap(phi.init)(jax.random.split(start_key, experiment.samples)),
-    )
-
-
-def _realize(experiment: Experiment, problem: _Problem, rows: np.ndarray, progress: bool) -> tuple[dict, dict]:
-    """Visualization, Jacobians and inversion of some samples; and the seconds of each."""
-    seconds: dict[str, float] = {}
-    objectives = problem.objectives[rows]
-    label = f"samples {rows[0]}–{rows[-1]}"
-    with _timed(seconds, "visualize"):
-        run = visualize(
-            problem.f,
-            *_padded(experiment, problem.start[rows], objectives),
-            settings=experiment.settings,
-            mesh=problem.mesh,
-            progress=progress,
-            description=f"{experiment.name}: visualize {label}",
-        )
-        run = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], run)
-    with _timed(seconds, "jacobian"), bar(f"{experiment.name}: Jacobians of {label}", len(rows), progress) as advance:
-        triangles = []
-        for each in in_turn(problem.to_triangle, problem.mesh, run.parameters):
-            triangles.append(each)
-            advance()
-        triangles = np.stack(triangles)
-    with _timed(seconds, "invert"):
-        inversion = together(problem.invert, problem.mesh, run.response, triangles)
-    share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
-    arrays = run._asdict() | {
-        "images": np.asarray(problem.to_images(jnp.asarray(run.parameters))),
-        "prediction": inversion.objective,
-        "singular_values": inversion.singular_values,
-        "gap": inversion.gap,
-        "silent": inversion.silent,
-        "beta": np.where(run.finite[:, None], share, np.nan),
-        "stationarity": np.where(run.finite, _stationarity(share, inversion.singular_values), np.nan),
-    }
-    return arrays | ({"triangle": triangles} if experiment.jacobians else {}), seconds
-
-
-def _stationarity(share: np.ndarray, singular_values: np.ndarray) -> np.ndarray:
-    """‖JᵀBv*‖/σ₁(BJ) of each sample, from the shares β; 0 where J is."""
-    # Where a target lies on silent features its gradient is 0 there, and the stiff directions say nothing of it.
-    values = np.where(np.isfinite(singular_values), singular_values, 0)
-    largest = values.max(-1)
-    return np.sqrt(np.sum(share[:, ::-1] * np.square(values), -1)) / np.where(largest > 0, largest, 1)
-
-
-def _calibrate(experiment: Experiment, problem: _Problem, realized: dict) -> tuple[dict, dict]:
-    """The critical spaces, the one that predicts the known objectives best, and the predictions with it."""
-    objectives, seconds = problem.objectives, {}
-    usable = realized["finite"] & np.isfinite(realized["prediction"]).all(-1)
-    spaces, bases = [], [np.eye(objectives.shape[1], dtype=objectives.dtype)]
-    predictions, gaps = [realized["prediction"]], [realized["gap"]]
-    if experiment.jacobians:
-        with _timed(seconds, "critical"):
-            spaces = critical_spaces(realized["triangle"][np.flatnonzero(usable)[: experiment.jacobians]])
-        for space in spaces:
-            bases.append(space.basis.astype(objectives.dtype))
-            solve = _inverter(experiment, problem.mesh, bases[-1])
-            inversion = together(solve, problem.mesh, realized["response"], realized["triangle"])
-            predictions.append(inversion.objective)
-            gaps.append(inversion.gap)
-    choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable])
-    calibrated = {
-        "spaces": spaces,
-        "choice": choice,
-        "basis": bases[choice.index],
-        "prediction_on_v": predictions[choice.index],
-        "gap_on_v": gaps[choice.index],
-    }
-    # Algorithm 1 runs once for all samples: a share of it each.
-    return calibrated, {name: value / experiment.samples for name, value in seconds.items()}
-
-
-def _reoptimize(
-    experiment: Experiment,
-    problem: _Problem,
-    parameters: np.ndarray,
-    rows: np.ndarray,
-    candidates: dict[str, np.ndarray],
-    progress: bool,
-) -> tuple[dict, dict]:
-    """Images re-optimized for each candidate, and their similarity to those before; and the seconds."""
-    seconds: dict[str, float] = {}
-    arrays = {}
-    before = problem.to_images(jnp.asarray(parameters[rows]))
-    with _timed(seconds, "reoptimize"):
-        for name, wanted in candidates.items():
-            after = evaluate.reoptimize(
-                problem.f,
-                *_padded(experiment, parameters[rows], _usable(wanted, problem.objectives[rows])),
-                steps=experiment.reoptimize_steps,
-                settings=experiment.settings,
-                mesh=problem.mesh,
-                progress=progress,
-                description=f"{experiment.name}: re-optimize {rows[0]}–{rows[-1]} for the {name}",
-            )
-            images = problem.to_images(after[: len(rows)])
-            arrays[f"images_{name}"] = np.asarray(images)
-            arrays[f"ssim_{name}"] = np.asarray(evaluate.ssim(_in_unit_range(before), _in_unit_range(images)))
-    # The paper's table has the seconds of one re-optimization.
-    return arrays, {name: value / len(candidates) for name, value in seconds.items()}
-
-
-def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sampled objectives, then canonical ones spread over the features; and which are canonical."""
-    canonical = min(experiment.canonical, features)
-    sampled = experiment.samples - canonical
-    indices = np.arange(canonical) * features // max(canonical, 1)
-    parts = [np.asarray(sample.sparse_objectives(key, sampled, features))] if sampled else []
-    if canonical:
-        parts.append(np.asarray(sample.canonical_objectives(indices, features)))
-    return np.concatenate(parts), np.arange(experiment.samples) >= sampled
-
-
-def _inverter(experiment: Experiment, mesh: Mesh | None, basis=None) -> Callable[[Array, Array], Inversion]:
-    """`invert` with the experiment's options. Each call of this function costs a compilation."""
-    options = {"power": experiment.settings.power, "basis": basis, "silence": experiment.silence}
-    return jax.jit(over_samples(partial(invert, **options), mesh))
-
-
-def _padded(experiment: Experiment, *arrays):
-    """The same arrays with their last row repeated to the size of a full batch: one shape, and so one compilation."""
-    rows = np.minimum(np.arange(min(experiment.batch_size, experiment.samples)), len(arrays[0]) - 1)
-    return tuple(array[rows] for array in arrays)
-
-
-def _usable(wanted: np.ndarray, fallback: np.ndarray) -> np.ndarray:
-    """Objectives of unit length; where there is none (not finite, zero), the fallback, whose result is discarded."""
-    length = np.linalg.norm(wanted, axis=-1, keepdims=True)
-    good = np.isfinite(length) & (length > 0)
-    return np.where(good, wanted / np.where(good, length, 1), fallback)
-
-
-def _in_unit_range(images: Array) -> Array:
-    """Inputs as images with values in [0, 1]: a frame of SRNet has a mask and normals in [-1, 1], then its depth."""
-    if images.shape[-1] != 5:
-        return images
-    return jnp.concatenate([(images[..., :4] + 1) / 2, images[..., 4:]], -1)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - began

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
-from jifv.experiments.experiment import Experiment
+from jifv.experiments.experiment import Experiment, with_options
+from jifv.experiments.options import BY_NAME
 from jifv.visualization import Settings
 
 Preset = Literal["quick", "paper"]
@@ -39,35 +40,38 @@ class Study:
 
 
 def grid(base: Experiment, **values: Iterable[Any]) -> tuple[Experiment, ...]:
-    """The experiment in every combination of the given values, `power` being that of its settings."""
+    """Vary options of an experiment, in every combination of the given values.
+
+    Args:
+        base: The experiment to vary.
+        **values: Values of each option, by its name in `jifv.experiments.options`.
+
+    Returns:
+        One experiment per combination, the last option varying fastest, named after its values.
+    """
     cells = []
     for combination in product(*values.values()):
-        changes: dict[str, Any] = dict(zip(values, combination, strict=True))
+        changes = dict(zip(values, combination, strict=True))
         name = "-".join([base.name, *(_label(option, value) for option, value in changes.items())])
-        if "power" in changes:
-            changes["settings"] = replace(base.settings, power=changes.pop("power"))
-        cells.append(replace(base, name=name, **changes))
+        cells.append(with_options(base, {"name": name, **changes}))
     return tuple(cells)
 
 
-def smaller(cells: Iterable[Experiment], *, adam_steps: int, lbfgs_steps: int, **changes) -> tuple[Experiment, ...]:
-    """The same experiments with fewer steps, and other changes to each."""
-    return tuple(
-        replace(cell, settings=replace(cell.settings, adam_steps=adam_steps, lbfgs_steps=lbfgs_steps), **changes)
-        for cell in cells
-    )
+def smaller(cells: Iterable[Experiment], **changes: Any) -> tuple[Experiment, ...]:
+    """Change options of every experiment, by their names in `jifv.experiments.options`."""
+    return tuple(with_options(cell, changes) for cell in cells)
 
 
 def _label(option: str, value: Any) -> str:
-    short = {"features": "n", "power": "k", "smoothing": "s"}.get(option)
-    return f"{short}{value:g}".replace(".", "_") if short else str(value)
+    symbol = BY_NAME[option].symbol
+    return f"{symbol}{value:g}".replace(".", "_") if symbol else str(value)
 
 
 _POWERS = (0, 1, 2, 4)
 _LONG = Settings(adam_steps=3000, lbfgs_steps=500)
 _DENSENET = Settings(adam_steps=800, lbfgs_steps=300)
 
-# From a grey start, 0.01, a third of the features of inception4c are silent, and so would their visualizations stay.
+# From a grey start (0.01) a third of the features of inception4c are dead, and would stay dead.
 _GN4C = Experiment(
     "gn4c",
     "googlenet-bvlc",
@@ -86,7 +90,7 @@ _DNCL = Experiment(
     samples=300,
     canonical=10,
     settings=_DENSENET,
-    jacobians=32,
+    critical_samples=32,
     batch_size=100,
 )
 _DN4CL = replace(_DNCL, name="dn4cl", network="densenet-no-deer")
@@ -100,8 +104,8 @@ _GN4C_SMOOTH = replace(
     _GN4C,
     name="gn4c-smooth",
     smoothing=0.1,
-    silence=0.02,
-    settings=Settings(adam_steps=3500, lbfgs_steps=0, cooldown=0.7),
+    dead_tolerance=0.02,
+    settings=Settings(adam_steps=3500, lbfgs_steps=0, anneal=0.7),
 )
 _GN4C_SMOOTH_QUICK = replace(
     _GN4C_SMOOTH,
@@ -203,7 +207,7 @@ STUDIES = {
         smaller(_SRNET_CELLS, **_SRNET_QUICK),
     ),
     "timings": Study(
-        "Seconds a sample",
+        "Seconds per sample",
         "3.3, Table 1",
         "timings",
         tuple(replace(cell, samples=2 * cell.batch_size, canonical=0) for cell in (_GN4C, _DNCL, _DNDE, _SRNET)),

@@ -1,33 +1,72 @@
-"""Weights as safetensors: a tree of arrays under names like ``params/dense1.0/conv1/kernel``."""
+"""Weights as safetensors: a tree of arrays under names like `params/dense1.0/conv1/kernel`."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
+
+from jifv._core.files import replace_durably
+
+_DIGEST = "digest"
 
 
 def write_weights(path: str | Path, variables: dict, metadata: dict[str, str]) -> None:
-    """Writes a network's variables, with a few words about them, to a safetensors file."""
+    """Write a network's variables and metadata to a safetensors file, with a digest that `read_weights` checks.
+
+    Raises:
+        OSError: If the file cannot be written; the message names it, and what was there before stays.
+    """
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in flatten_dict(variables, sep="/").items()}
+    content = save(arrays, metadata | {_DIGEST: _digest_of_file(arrays, metadata)})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(arrays, path, metadata)
+    replace_durably(path, content)
 
 
 def read_weights(path: str | Path) -> tuple[dict, dict[str, str]]:
-    """Reads variables and metadata back.
+    """Read the variables and the metadata of a file of `write_weights`, or of any safetensors file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If an entry is not finite; the message names it.
+        ValueError: If the file is damaged, or an entry is not finite; the message names both.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}")
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata() or {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        variables = unflatten_dict(arrays, sep="/")
+    except OSError:
+        raise
+    except Exception as error:  # safetensors and NumPy each have errors of their own
+        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
     for name, leaf in arrays.items():
         if not np.isfinite(leaf).all():
-            raise ValueError(f"weights in {path} are not finite: {name}")
-    return unflatten_dict(arrays, sep="/"), metadata
+            raise ValueError(f"weights in {path} must be finite, got NaN or infinity in {name}")
+    expected = metadata.pop(_DIGEST, None)
+    if expected is not None:
+        check_digest(path, _digest_of_file(arrays, metadata), expected)
+    return variables, metadata
+
+
+def digest(variables: dict, salt: str = "") -> str:
+    """Return the sha256 of a text followed by a tree of arrays with their names, types and shapes."""
+    result = hashlib.sha256(salt.encode())
+    for name, leaf in sorted(flatten_dict(variables, sep="/").items()):
+        result.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+        result.update(np.ascontiguousarray(leaf).tobytes())
+    return result.hexdigest()
+
+
+def check_digest(path: str | Path, found: str, expected: str) -> None:
+    """Raise unless the weights in a file still have the digest that they were written with."""
+    if found != expected:
+        raise ValueError(f"weights in {path} are damaged: their sha256 must be {expected}, got {found}")
+
+
+def _digest_of_file(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    return digest(arrays, json.dumps(metadata, sort_keys=True))

@@ -1,23 +1,14 @@
-"""Isosurfaces of scalar fields as frames of screen-space features, by ray marching.
+"""Render isosurfaces of scalar fields as frames of screen-space features, by ray marching.
 
-The field (d, h, w), indexed [z, y, x], fills the box [-1, 1]³ with its outermost voxels on the faces and is trilinear
-in between. Points and directions are arrays (3, …) in the order x, y, z. In screen space x points right, y up and z
-toward the viewer.
+The field (d, h, w), indexed [z, y, x], fills the box [-1, 1]³. Its outermost voxels lie on the faces, and it is
+trilinear in between. Points and directions are arrays (3, …) in the order x, y, z. In screen space x points right, y up
+and z toward the viewer.
 
-A frame has six channels, the same for every renderer and network here:
-
-====  =================  ==============================================================  ==================
-0     mask               +1 where the ray of the pixel meets the surface                 -1 where it does not
-1-3   normal x, y, z     unit, in screen space, on the viewer's side: z > 0              0
-4     depth              0 at the near and 1 at the far end of the box's circumsphere    0
-5     ambient occlusion  share of the sky that is open, cosine-weighted: 1 is unoccluded 1
-====  =================  ==============================================================  ==================
-
-The surface is where the field crosses the isovalue, whichever side is larger: a surface cut open by the box shows its
-inside. A frame of five channels lacks the last one.
+The channels of a frame are those of `jifv.models.networks.frames`. Depth 0 and 1 are the near and the far end of the
+box's circumsphere. The surface is where the field crosses the isovalue in either direction: a surface that the box cuts
+open shows its inside.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -30,21 +21,20 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jifv._core.check import check_nonnegative, check_positive
 
 LOW_SIZE, HIGH_SIZE = 32, 128
-"""Rows and columns of the two frames of a pair."""
+"""Side of the low- and the high-resolution frame of a pair, in pixels."""
 
 _RADIUS = 3**0.5
 _BISECTIONS = 12
-_CANDIDATES = 16
 _LEAST_NORMAL_Z = 1e-3
 _CAMERA_SHAPES = {"orientation": (3, 3), "target": (3,), "zoom": ()}
 
 
 class Camera(NamedTuple):
-    """An orthographic camera, so that what is visible and what has a normal with z > 0 are the same.
+    """An orthographic camera: exactly what has a normal with z > 0 faces it.
 
     Attributes:
         orientation: Rotation from the world to the screen: its rows are the directions right, up and toward the viewer.
-        target: Point of the world in the middle of the image.
+        target: Point of the world at the centre of the image.
         zoom: The image shows a square of side 2 / zoom.
     """
 
@@ -56,19 +46,19 @@ class Camera(NamedTuple):
 def random_camera(
     key: PRNGKeyArray, *, zoom: tuple[float, float] = (0.8, 2.0), offset: float = 0.5, dtype: DTypeLike = jnp.float32
 ) -> Camera:
-    """A camera with a uniform orientation, a target uniform in [-offset, offset]³ and a log-uniform zoom.
+    """Draw a camera: uniform orientation, target uniform in [-offset, offset]³, log-uniform zoom.
 
     Args:
         key: Draws all three.
-        zoom: Least and greatest zoom, positive.
-        offset: Of the target from the middle of the box, along each axis at most.
-        dtype: Of the camera's arrays.
+        zoom: Smallest and largest zoom, positive.
+        offset: Largest distance of the target from the centre of the box along each axis.
+        dtype: Type of the camera's arrays.
 
     Raises:
         TypeError: `offset` is not a number.
         ValueError: `zoom` is not a positive range, or `offset` negative or not finite.
     """
-    _check_range("zoom", zoom, positive=True)
+    check_range("zoom", zoom, positive=True)
     check_nonnegative("offset", offset)
     keys = jax.random.split(key, 3)
     quaternion = jax.random.normal(keys[0], (4,), dtype)
@@ -86,7 +76,7 @@ def random_camera(
 
 
 def sample(field: Float[Array, "d h w"], points: Float[Array, "3 *points"]) -> Float[Array, " *points"]:
-    """The field at points of the box by trilinear interpolation; a point outside takes the value of the nearest inside.
+    """Interpolate the field at points of the box, trilinearly; points outside take the value of the nearest inside.
 
     A point is (x, y, z) in [-1, 1]³, along the first axis.
     """
@@ -97,7 +87,7 @@ def sample(field: Float[Array, "d h w"], points: Float[Array, "3 *points"]) -> F
         cell = jnp.minimum(position.astype(jnp.int32), length - 2)
         cells.append(cell)
         fractions.append(position - cell)
-    # Flat indices into one array: XLA's CPU gather is several times faster with them than with triples.
+    # Flat indices: XLA's gather on CPUs is several times faster with them than with triples.
     flat, base = field.reshape(-1), (cells[2] * size[1] + cells[1]) * size[0] + cells[0]
 
     def interpolate(offset, axis):
@@ -120,29 +110,29 @@ def render(
     occlusion_directions: int = 32,
     occlusion_steps: int = 12,
 ) -> Float[Array, "size size 6"]:
-    """The frame of one camera, one ray through the middle of each pixel.
+    """Render the frame of one camera, with one ray through the centre of each pixel.
 
-    A ray steps at most half a voxel at a time, and 12 bisections refine the first crossing. The normal is the gradient
-    by central differences one voxel away. Ambient occlusion is the cosine-weighted share of directions in which the
-    surface is not met within a radius. Every pixel takes the same directions around its normal, a Fibonacci lattice, so
-    that the occlusion is deterministic and without noise, in steps of 1 / directions.
+    A ray advances by at most half a voxel per step, and 12 bisections refine the first crossing. The normal is the
+    gradient by central differences of one voxel. Ambient occlusion is the cosine-weighted share of directions in which
+    no surface lies within a radius. Every pixel uses the same directions relative to its normal, a Fibonacci lattice.
+    So the occlusion is deterministic and free of noise, in steps of 1 / directions.
 
     Args:
-        field: The scalar field, of two voxels or more along each axis.
-        isovalue: Its value on the surface.
-        camera: Where it is seen from.
-        size: Rows and columns of the frame.
-        occlusion_radius: How far another part of the surface occludes, in units of half the box.
-        occlusion_directions: How many rays the ambient occlusion takes.
-        occlusion_steps: How many samples each of them takes.
+        field: The scalar field, with at least two voxels along each axis.
+        isovalue: The field's value on the surface.
+        camera: The camera.
+        size: Side of the frame, in pixels.
+        occlusion_radius: Largest distance at which the surface occludes, in units of half the box.
+        occlusion_directions: Number of rays of the ambient occlusion.
+        occlusion_steps: Number of samples along each of these rays.
 
     Returns:
-        The frame, channels as in the module's table.
+        The frame, with the channels of `frames`.
 
     Raises:
-        TypeError: The field is not of floating point, a size or a count not an integer, or the radius not a number.
-        ValueError: The field is not three-dimensional or has an axis of one voxel, the isovalue or the camera has
-            another shape, a size or a count is not positive, or the radius is negative or not finite.
+        TypeError: The field does not hold floats, a size or a count is not an integer, or the radius is not a number.
+        ValueError: The field is not three-dimensional or has an axis of one voxel, the isovalue or the camera has the
+            wrong shape, a size or a count is not positive, or the radius is negative or not finite.
     """
     _check_scene(field, isovalue, camera)
     options = _checked_options(size, occlusion_radius, occlusion_directions, occlusion_steps)
@@ -159,7 +149,7 @@ def render_batch(
     occlusion_directions: int = 32,
     occlusion_steps: int = 12,
 ) -> Float[Array, "b size size 6"]:
-    """`render` over pairs of an isovalue and a camera, the arrays of `cameras` with a first axis of as many."""
+    """Render several isovalues, each with its camera: the arrays of `cameras` have a first axis of b."""
     _check_scenes(field, isovalues, cameras)
     options = _checked_options(size, occlusion_radius, occlusion_directions, occlusion_steps)
     return _render_batch(jnp.asarray(field), isovalues, cameras, **options)
@@ -168,132 +158,17 @@ def render_batch(
 def render_surface(
     field: Float[ArrayLike, "d h w"], isovalue: Float[ArrayLike, ""], camera: Camera, *, size: int = LOW_SIZE
 ) -> Float[Array, "size size 5"]:
-    """`render` without the ambient occlusion, the expensive one."""
+    """Render without ambient occlusion, which takes most of the time."""
     _check_scene(field, isovalue, camera)
     check_positive("size", size)
     return _render_surface(jnp.asarray(field), isovalue, camera, size=size)
 
 
-def pair(
-    field: Float[ArrayLike, "d h w"], isovalue: Float[ArrayLike, ""], camera: Camera
-) -> tuple[Float[Array, "32 32 5"], Float[Array, "128 128 6"]]:
-    """A low-resolution frame and the high-resolution one that a network is to make of it.
-
-    Both are rendered: the low one has rays of its own through the middle of its larger pixels, and is no average.
-    """
-    return render_surface(field, isovalue, camera, size=LOW_SIZE), render(field, isovalue, camera, size=HIGH_SIZE)
-
-
-def random_views(
-    key: PRNGKeyArray,
-    field: Float[ArrayLike, "d h w"],
-    count: int,
-    *,
-    isovalues: tuple[float, float] | None = None,
-    filled: float = 0.5,
-    tries: int = 1000,
-) -> tuple[Float[Array, " count"], Camera]:
-    """Isovalues with cameras that see the surface in at least a given share of the low-resolution frame.
-
-    Args:
-        key: Draws both. A smaller `count` gives the first ones of a larger.
-        field: The scalar field.
-        count: How many.
-        isovalues: Range of the uniform isovalues; by default from the 30 % to the 95 % quantile of the field.
-        filled: Share of the pixels of the low-resolution frame that show the surface, at least.
-        tries: Batches of 16 candidates at most.
-
-    Returns:
-        The isovalues (count,) and the cameras, with a first axis of `count`.
-
-    Raises:
-        TypeError: `count` or `tries` is not an integer, or `filled` not a number.
-        ValueError: `count` or `tries` is not positive, `filled` not in [0, 1], `isovalues` not a range, or the field
-            not three-dimensional with two voxels or more along each axis.
-        RuntimeError: The candidates of all tries together do not suffice.
-    """
-    check_positive("count", count)
-    check_positive("tries", tries)
-    check_nonnegative("filled", filled)
-    if filled > 1:
-        raise ValueError(f"filled must be a share of the pixels, at most 1, got {filled}")
-    _check_field(field)
-    field = jnp.asarray(field)
-    low, high = map(float, np.quantile(field, (0.3, 0.95)) if isovalues is None else isovalues)
-    _check_range("isovalues", (low, high))
-    kept, total = [], 0
-    for attempt in range(tries):
-        candidates, shares = _candidates(jax.random.fold_in(key, attempt), field, low, high)
-        accepted = np.asarray(shares) >= filled
-        kept.append(jax.tree.map(lambda leaf, accepted=accepted: np.asarray(leaf)[accepted], candidates))
-        total += accepted.sum()
-        if total >= count:
-            return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[:count]), *kept)
-    raise RuntimeError(
-        f"only {total} of {tries * _CANDIDATES} views show the surface in {filled:.0%} of the pixels, and {count} are "
-        f"wanted; the isovalues were drawn from [{low:.3g}, {high:.3g}]"
-    )
-
-
-def dataset(
-    key: PRNGKeyArray,
-    fields: Mapping[str, Float[ArrayLike, "d h w"]],
-    count: int,
-    *,
-    filled: float = 0.5,
-    batch: int = 8,
-    dtype: DTypeLike = np.float16,
-) -> tuple[Float[np.ndarray, "count 32 32 5"], Float[np.ndarray, "count 128 128 6"], list[str]]:
-    """Pairs for training, as many of every field (the first ones get one more if it does not come out even).
-
-    Args:
-        key: Draws isovalues and cameras.
-        fields: name -> scalar field.
-        count: How many pairs.
-        filled: Share of pixels that show the surface, at least, as in `random_views`.
-        batch: Pairs rendered at once; the result does not depend on it.
-        dtype: Of the result.
-
-    Returns:
-        Low-resolution frames, high-resolution frames, and the name of the field of each; fields follow one another.
-
-    Raises:
-        TypeError: `count` or `batch` is not an integer.
-        ValueError: `fields` is empty, `count` or `batch` not positive, or `filled` or a field as in `random_views`.
-        RuntimeError: A field has too few views that are filled, see `random_views`.
-    """
-    if not fields:
-        raise ValueError("fields must name at least one field, got none")
-    check_positive("count", count)
-    check_positive("batch", batch)
-    low = np.empty((count, LOW_SIZE, LOW_SIZE, 5), dtype)
-    high = np.empty((count, HIGH_SIZE, HIGH_SIZE, 6), dtype)
-    names, start = [], 0
-    for index, (name, field) in enumerate(fields.items()):
-        share = count // len(fields) + (index < count % len(fields))
-        if not share:
-            continue
-        field = jnp.asarray(field)
-        # Whole batches, so that each function is compiled once for a field's shape; the surplus is dropped.
-        isovalues, cameras = random_views(
-            jax.random.fold_in(key, index), field, -(-share // batch) * batch, filled=filled
-        )
-        for first in range(0, share, batch):
-            views = jax.tree.map(lambda leaf, first=first: leaf[first : first + batch], (isovalues, cameras))
-            kept = min(batch, share - first)
-            rows = slice(start + first, start + first + kept)
-            low[rows] = _render_surfaces(field, *views, size=LOW_SIZE)[:kept]
-            high[rows] = render_batch(field, *views)[:kept]
-        names += [name] * share
-        start += share
-    return low, high, names
-
-
-# What is compiled. From here on arguments are right.
+# What is compiled. Arguments have been checked.
 
 
 class _Hit(NamedTuple):
-    """Where the rays meet the surface; values of rays that do not are arbitrary."""
+    """Where the rays meet the surface; values of the other rays are arbitrary."""
 
     found: Array
     points: Array
@@ -306,11 +181,6 @@ def _render_surface(field, isovalue, camera, *, size):
     return _frame(_trace(field, isovalue, camera, size), camera)
 
 
-@partial(jax.jit, static_argnames="size")
-def _render_surfaces(field, isovalues, cameras, *, size):
-    return jax.vmap(lambda isovalue, camera: _render_surface(field, isovalue, camera, size=size))(isovalues, cameras)
-
-
 @partial(jax.jit, static_argnames=("size", "directions", "steps"))
 def _render(field, isovalue, camera, *, size, radius, directions, steps):
     hit = _trace(field, isovalue, camera, size)
@@ -321,15 +191,6 @@ def _render(field, isovalue, camera, *, size, radius, directions, steps):
 @partial(jax.jit, static_argnames=("size", "directions", "steps"))
 def _render_batch(field, isovalues, cameras, **options):
     return jax.vmap(lambda isovalue, camera: _render(field, isovalue, camera, **options))(isovalues, cameras)
-
-
-@jax.jit
-def _candidates(key, field, low, high):
-    key_isovalues, key_cameras = jax.random.split(key)
-    isovalues = jax.random.uniform(key_isovalues, (_CANDIDATES,), field.dtype, low, high)
-    cameras = jax.vmap(lambda key: random_camera(key, dtype=field.dtype))(jax.random.split(key_cameras, _CANDIDATES))
-    found = jax.lax.map(lambda view: _trace(field, view[0], view[1], LOW_SIZE).found, (isovalues, cameras))
-    return (isovalues, cameras), found.mean((1, 2))
 
 
 def _trace(field, isovalue, camera, size) -> _Hit:
@@ -373,7 +234,7 @@ def _trace(field, isovalue, camera, size) -> _Hit:
 
 
 def _gradient(field, points):
-    """Central differences one voxel away; at a face, where that voxel is missing, one-sided."""
+    """Return the central differences over one voxel; at the box's faces the differences are one-sided."""
     voxels = 2 / (np.array(field.shape[::-1]) - 1)
     shifts = np.diag(voxels)[:, :, None, None].astype(field.dtype)
     shifted = jnp.clip(jnp.stack([points[:, None] - shifts, points[:, None] + shifts], 1), -1, 1)
@@ -383,10 +244,10 @@ def _gradient(field, points):
 
 
 def _facing(normals):
-    """Unit normals with z > 0.
+    """Return unit normals with z > 0.
 
-    The sign of the normal is that of the crossing, not that of z: a normal smoothed over a few voxels may point
-    slightly away at a silhouette, and there its mirror image would be wrong by 180°. It is tilted instead.
+    The sign of a normal follows from the crossing, not from z. At a silhouette a normal, which is an average over a few
+    voxels, may point slightly away from the viewer. Its mirror image would be wrong by 180°, so it is tilted instead.
     """
     tiny = jnp.finfo(normals.dtype).tiny
     viewer = jnp.array([0, 0, 1], normals.dtype)
@@ -412,7 +273,7 @@ def _openness(field, isovalue, camera, hit: _Hit, radius, directions, steps):
     basis = jnp.stack([tangent, bitangent, hit.normals])
     basis = jnp.einsum("ji,kjhw->kihw", jnp.asarray(camera.orientation, field.dtype), basis, precision="highest")
     voxel = 2 / (min(field.shape) - 1)
-    # One voxel off the surface, or the facets of the trilinear cells would shadow one another.
+    # One voxel above the surface: closer, the facets of the trilinear cells would shadow one another.
     starts = hit.points + voxel * basis[2]
 
     def occluded(direction):
@@ -433,7 +294,7 @@ def _openness(field, isovalue, camera, hit: _Hit, radius, directions, steps):
 
 
 def _cosine_directions(count: int) -> Float[np.ndarray, "count 3"]:
-    """Directions around +z, cosine-weighted: a Fibonacci lattice on the disc, projected up (Malley's method)."""
+    """Return cosine-weighted directions around +z: a Fibonacci lattice on the disc, projected up (Malley's method)."""
     index = np.arange(count)
     square, turn = (index + 0.5) / count, index * np.pi * (3 - 5**0.5)
     return np.stack([np.sqrt(square) * np.cos(turn), np.sqrt(square) * np.sin(turn), np.sqrt(1 - square)], -1)
@@ -447,28 +308,30 @@ def _checked_options(size, radius, directions, steps) -> dict:
     return {"size": size, "radius": radius, "directions": directions, "steps": steps}
 
 
-def _check_field(field) -> None:
+def check_field(field) -> None:
+    """Raise unless `field` is a grid (d, h, w) of floats with at least two voxels along each axis."""
     if not jnp.issubdtype(jnp.result_type(field), jnp.floating):
-        raise TypeError(f"field must be of floating point, got {jnp.result_type(field)}")
+        raise TypeError(f"field must hold floats, got {jnp.result_type(field)}")
     if np.ndim(field) != 3 or min(np.shape(field)) < 2:
-        raise ValueError(f"field must be a grid (d, h, w) of at least 2 voxels an axis, got shape {np.shape(field)}")
+        raise ValueError(f"field must be a grid (d, h, w) of at least 2 voxels per axis, got shape {np.shape(field)}")
 
 
-def _check_range(name: str, values: tuple[float, float], *, positive: bool = False) -> None:
+def check_range(name: str, values: tuple[float, float], *, positive: bool = False) -> None:
+    """Raise unless `values` are (low, high) with low <= high, finite and, if asked for, positive."""
     low, high = values
     if not (low <= high and np.isfinite(high - low) and (low > 0 or not positive)):
         raise ValueError(f"{name} must be a {'positive ' if positive else ''}range (low, high), got {values}")
 
 
 def _check_scene(field, isovalue, camera: Camera) -> None:
-    _check_field(field)
+    check_field(field)
     _check_shape("isovalue", isovalue, ())
     for name, shape in _CAMERA_SHAPES.items():
         _check_shape(f"camera.{name}", getattr(camera, name), shape)
 
 
 def _check_scenes(field, isovalues, cameras: Camera) -> None:
-    _check_field(field)
+    check_field(field)
     batch = np.shape(isovalues)[:1] or ("b",)
     _check_shape("isovalues", isovalues, batch)
     for name, shape in _CAMERA_SHAPES.items():
@@ -477,4 +340,4 @@ def _check_scenes(field, isovalues, cameras: Camera) -> None:
 
 def _check_shape(name: str, value, shape: tuple) -> None:
     if np.shape(value) != shape:
-        raise ValueError(f"{name} must have the shape {shape}, got {np.shape(value)}")
+        raise ValueError(f"{name} must have shape {shape}, got {np.shape(value)}")

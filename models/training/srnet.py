@@ -1,13 +1,12 @@
-"""Training of SRNet on isosurfaces: ``python -m jifv.models.training.srnet --help``.
+"""Train SRNet on isosurfaces: `python -m jifv.models.training.srnet --help`.
 
-Low- and high-resolution frames are rendered by `isosurface` from the `fields`, once, and kept in a file. Single frames:
-there is no previous one, so the temporal term of the loss (Weiss et al. 2019) does not apply. Random crops, flips and
-quarter turns; Adam; batches split over all local devices. The seed decides everything; a run that is continued from its
-checkpoint gives the same weights as one that was not interrupted.
+The data are `pairs` of single frames: there is no previous frame, so the temporal term of the loss (Weiss et al. 2019)
+does not apply. The recipe is Adam, with random crops, flips and quarter turns. Batches are split over all local
+devices. The seed determines everything, and a run that resumes from its checkpoint gives the same weights as an
+uninterrupted one.
 """
 
 import argparse
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -17,144 +16,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from jifv.models.files.storage import read_weights, write_weights
-from jifv.models.networks.srnet import OUTPUT_CHANNELS, SCALE, SRNet, upscale
-from jifv.models.training import fields, isosurface, loop
+from jifv.models.files.storage import read_weights
+from jifv.models.networks.frames import DEPTH, MASK, NORMAL, OCCLUSION, OUTPUT_CHANNELS, to_unit_range
+from jifv.models.networks.srnet import SCALE, SRNet, upscale
+from jifv.models.training import loop, record
+from jifv.models.training.pairs import HELD_OUT, Pairs, all_fields, augment, cached, render_pairs
 
-MASK, NORMAL, DEPTH, OCCLUSION = 0, slice(1, 4), 4, 5
-"""Channels of a frame."""
 WEIGHTS = {"mask": 1.0, "normal": 10.0, "depth": 10.0, "occlusion": 1.0}
-"""Of the terms of the loss (Weiss et al. 2019)."""
-HELD_OUT = ("c60", "marschner_lobb")
-"""Fields that training never sees, unless it is told otherwise."""
-
-
-class Pairs(NamedTuple):
-    """Low-resolution frames (n, 32, 32, 5), high-resolution ones (n, 128, 128, 6), and the field's name of each."""
-
-    low: np.ndarray
-    high: np.ndarray
-    names: np.ndarray
+"""Weights of the terms of the loss (Weiss et al. 2019)."""
 
 
 class Stage(NamedTuple):
-    """A part of the schedule: crops of ``crop``² low-resolution pixels for ``steps`` steps."""
+    """Part of the schedule: crops of `crop`² low-resolution pixels for `steps` steps."""
 
     crop: int
     steps: int
 
 
 def schedule(text: str) -> tuple[Stage, ...]:
-    """Parses ``"16:3000,32:300"``: 3000 steps on crops of 16×16, then 300 on whole frames."""
+    """Parse `"16:3000,32:300"`: 3000 steps on crops of 16×16, then 300 on whole frames."""
     return tuple(Stage(*map(int, part.split(":", 1))) for part in text.split(","))
-
-
-# Data.
-
-
-def all_fields(key: PRNGKeyArray, volumes: Path | None = None) -> dict[str, np.ndarray]:
-    """The analytic fields and, if there is a file of them, the measured volumes, at most 128 voxels a side."""
-    keys = jax.random.split(key, 6)
-    analytic = {
-        "marschner_lobb": fields.marschner_lobb(),
-        "gyroid": fields.gyroid(key=keys[0], periods=1.5),
-        "fine_gyroid": fields.gyroid(key=keys[1], periods=3.0),
-        "metaballs": fields.metaballs(keys[2]),
-        "many_metaballs": fields.metaballs(keys[3], count=40),
-        "fractal_noise": fields.fractal_noise(keys[4]),
-        "smooth_noise": fields.fractal_noise(keys[5], octaves=2),
-    }
-    measured = fields.read_volumes(volumes, longest=128) if volumes else {}
-    return {name: np.asarray(field) for name, field in (measured | analytic).items()}
-
-
-def render_pairs(
-    key: PRNGKeyArray, sources: dict[str, np.ndarray], held_out: tuple[str, ...], count: int, test_count: int
-) -> dict[str, Pairs]:
-    """Pairs to train on and two sets of others: ``training``, ``cameras`` and ``fields``.
-
-    Args:
-        key: Decides isovalues and cameras.
-        sources: The fields by their names.
-        held_out: Names of those that only ``fields`` is rendered from. ``cameras`` shows the others, from elsewhere.
-        count: Pairs to train on.
-        test_count: Pairs in each of the other two.
-
-    Raises:
-        ValueError: If no field is left to train on, or none is held out.
-    """
-    seen = {name: field for name, field in sources.items() if name not in held_out}
-    unseen = {name: field for name, field in sources.items() if name in held_out}
-    if not seen or not unseen:
-        raise ValueError(f"held_out must name some of the fields {', '.join(sources)}, not all; got {held_out}")
-    parts = {"training": (seen, count), "cameras": (seen, test_count), "fields": (unseen, test_count)}
-    result = {}
-    for index, (part, (chosen, number)) in enumerate(parts.items()):
-        low, high, names = isosurface.dataset(jax.random.fold_in(key, index), chosen, number)
-        result[part] = Pairs(low, high, np.array(names))
-    return result
-
-
-def cached(path: Path, options: str, make) -> dict[str, Pairs]:
-    """What ``make`` returns, from the file if there is one.
-
-    Raises:
-        ValueError: If the file was made with other options.
-    """
-    if path.is_file():
-        with np.load(path) as file:
-            if str(file["options"]) != options:
-                raise ValueError(f"pairs in {path} were made with other options: {file['options']}, not {options}")
-            parts = {name.split(".")[0] for name in file.files if "." in name}
-            return {part: Pairs(*(file[f"{part}.{leaf}"] for leaf in Pairs._fields)) for part in parts}
-    result = make()
-    arrays = {f"{part}.{leaf}": getattr(pairs, leaf) for part, pairs in result.items() for leaf in Pairs._fields}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, options=options, **arrays)
-    return result
-
-
-def augment(
-    key: PRNGKeyArray, low: Float[Array, "b h w 5"], high: Float[Array, "b 4*h 4*w 6"], crop: int
-) -> tuple[Float[Array, "b crop crop 5"], Float[Array, "b 4*crop 4*crop 6"]]:
-    """Crops both frames of each pair at the same place, then flips and transposes them at random, in float32."""
-    crop_key, turn_key = jax.random.split(key)
-    batch, height, width, _ = low.shape
-    corners = jax.random.randint(crop_key, (batch, 2), 0, jnp.array([height, width]) - crop + 1)
-    turns = jax.random.bernoulli(turn_key, shape=(batch, 3))
-
-    def cut(frame, corner, side):
-        return jax.lax.dynamic_slice(frame, (*corner, 0), (side, side, frame.shape[-1]))
-
-    low = jax.vmap(partial(cut, side=crop))(low, corners).astype(jnp.float32)
-    high = jax.vmap(partial(cut, side=SCALE * crop))(high, SCALE * corners).astype(jnp.float32)
-    return jax.vmap(turn)(low, turns), jax.vmap(turn)(high, turns)
-
-
-def turn(frame: Float[Array, "s s c"], which: Bool[Array, "3"]) -> Float[Array, "s s c"]:
-    """Shows the geometry mirrored left to right, upside down, and with rows and columns exchanged, as ``which`` says.
-
-    These generate the eight symmetries of the square. The normals turn with the image: x points right, y up.
-    """
-    channels = frame.shape[-1]
-    left_right = frame[:, ::-1] * jnp.ones(channels).at[1].set(-1)
-    frame = jnp.where(which[0], left_right, frame)
-    upside_down = frame[::-1] * jnp.ones(channels).at[2].set(-1)
-    frame = jnp.where(which[1], upside_down, frame)
-    # Right becomes down: (x, y) → (-y, -x).
-    exchanged = frame.swapaxes(0, 1)
-    exchanged = exchanged.at[..., 1].set(-exchanged[..., 2]).at[..., 2].set(-exchanged[..., 1])
-    return jnp.where(which[2], exchanged, frame)
 
 
 # Training.
 
 
 def terms(predicted: Float[Array, "b y x 6"], truth: Float[Array, "b y x 6"]) -> dict[str, Float[Array, ""]]:
-    """Mean absolute errors, of all but the mask only where the truth shows the surface; elsewhere they count as 0."""
+    """Return mean absolute errors; except for the mask's, pixels where the truth shows no surface count as 0."""
     error = jnp.abs(predicted - truth)
     inside = jnp.where(truth[..., MASK] > 0, 1, 0)
     return {
@@ -166,15 +57,15 @@ def terms(predicted: Float[Array, "b y x 6"], truth: Float[Array, "b y x 6"]) ->
 
 
 def loss_of(parts: dict[str, Float[Array, ""]]) -> Float[Array, ""]:
-    """Weighted sum of the `terms`."""
+    """Return the weighted sum of the `terms`."""
     return sum((WEIGHTS[name] * value for name, value in parts.items()), jnp.float32(0))
 
 
 def optimizer(peak: float, steps: int, *, warmup: float, halve_every: int | None, clip: float):
-    """Adam on gradients clipped to the norm ``clip``.
+    """Return Adam on gradients clipped to the norm `clip`.
 
-    The rate rises linearly to ``peak`` over the fraction ``warmup`` of the steps, then halves every ``halve_every``
-    steps or, with None, falls to 0 along a cosine.
+    The rate rises linearly to `peak` over the fraction `warmup` of the steps. Then it halves every `halve_every` steps
+    or, if that is None, falls to 0 along a cosine.
     """
     rising = round(warmup * steps)
     if halve_every is None:
@@ -186,7 +77,7 @@ def optimizer(peak: float, steps: int, *, warmup: float, halve_every: int | None
 
 
 def make_step(model: SRNet, transform: optax.GradientTransformation):
-    """The jitted training step: (state, low, high, key, crop) → (state, metrics)."""
+    """Return the jitted training step: (state, low, high, key, crop) → (state, metrics)."""
 
     def loss_and_terms(params, low, high):
         parts = terms(jnp.asarray(model.apply({"params": params}, low)), high)
@@ -218,31 +109,32 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_every: float = 300.0,
 ) -> dict:
-    """Trains from ``variables`` and returns the trained ones.
+    """Train from `variables` and return the trained ones.
 
     Args:
         model: The network.
-        variables: Where to start: ``{"params"}``.
+        variables: Variables to start from: `{"params"}`.
         pairs: Training data.
         stages: Crops and steps, in order.
-        batch_size: Pairs a step, over all devices.
+        batch_size: Pairs per step, over all devices.
         peak: Highest learning rate.
-        warmup: Fraction of the steps over which the rate rises from 0; 0 starts at the peak.
-        halve_every: Epochs after which the rate is halved, again and again; None lets it fall to 0 along a cosine.
-        clip: Largest norm of the gradient; a longer one is shortened.
-        seed: Decides order and augmentation.
-        checkpoint: File for the whole state, written every ``checkpoint_every`` seconds and continued from if present.
+        warmup: Fraction of the steps in which the rate rises from 0; 0 starts at the peak.
+        halve_every: Number of epochs between halvings of the rate; None lets it fall to 0 along a cosine.
+        clip: Largest norm of the gradient; a longer gradient is shortened.
+        seed: Determines order and augmentation.
+        checkpoint: File of the whole state, written every `checkpoint_every` seconds; the run resumes from it if it
+            exists.
         checkpoint_every: Seconds between checkpoints.
 
     Raises:
-        ValueError: If a crop is larger than the frames, there are fewer pairs than in a batch, or the checkpoint is of
-            a run with other options.
+        ValueError: If a crop is larger than the frames, there are fewer pairs than in a batch, or the checkpoint
+            belongs to a run with other options.
         FloatingPointError: If the loss is not finite.
     """
     count, side = pairs.low.shape[:2]
     for stage in stages:
         if not 1 <= stage.crop <= side:
-            raise ValueError(f"stages must have crops from 1 to {side}, the side of the frames; got {stage.crop}")
+            raise ValueError(f"stages must have crops from 1 to {side}, the side of the frames, got {stage.crop}")
     options = repr((stages, batch_size, peak, warmup, halve_every, clip, seed, count))
     plan = [stage.crop for stage in stages for _ in range(stage.steps)]
     every = halve_every if halve_every is None else halve_every * (count // batch_size)
@@ -266,24 +158,24 @@ def train(
 
 
 def predict(model: SRNet, variables: dict, low: np.ndarray, *, batch_size: int = 16) -> np.ndarray:
-    """High-resolution frames (n, 128, 128, 6) in float32, batch by batch."""
+    """Return high-resolution frames (n, 128, 128, 6) in float32, computed batch by batch."""
     apply = jax.jit(lambda frame: model.apply(variables, frame.astype(jnp.float32)))
     return np.concatenate([np.asarray(apply(low[at : at + batch_size])) for at in range(0, len(low), batch_size)])
 
 
 def bilinear(low: np.ndarray, occlusion: float) -> np.ndarray:
-    """What the network is compared with: the frames upscaled, and a constant for the channel that they do not have."""
+    """Return what the network is compared with: the upscaled frames, with a constant for the ambient occlusion."""
     upscaled = np.asarray(upscale(jnp.asarray(low, jnp.float32), SCALE))
     return np.concatenate([upscaled, np.full((*upscaled.shape[:-1], 1), occlusion, np.float32)], -1)
 
 
 def scores(predicted: np.ndarray, truth: np.ndarray, interior: np.ndarray) -> dict[str, float]:
-    """Mean absolute errors and mean angles of the normals; all but the mask's where the truth shows the surface.
+    """Return mean absolute errors and mean angles of the normals, except for the mask's on the true surface only.
 
     Args:
-        predicted: Frames (n, y, x, 6). For the angle their normals are normalized; a normal of zero is 90° off.
+        predicted: Frames (n, y, x, 6). Their normals are normalized for the angle; a normal of zero is 90° off.
         truth: Frames (n, y, x, 6).
-        interior: Pixels (n, y, x) away from silhouettes, where the angle is given once more.
+        interior: Pixels (n, y, x) away from silhouettes, for `interior_angle`.
     """
     truth = truth.astype(np.float32)
     error, inside = np.abs(predicted - truth), truth[..., MASK] > 0
@@ -301,12 +193,12 @@ def scores(predicted: np.ndarray, truth: np.ndarray, interior: np.ndarray) -> di
 
 
 def evaluation(model: SRNet, variables: dict, data: dict[str, Pairs]) -> dict:
-    """What a model card says of a trained network.
+    """Return what a model card says of a trained network.
 
     Returns:
-        ``cameras`` and ``fields``, the two parts of the data that training has not seen: of all pairs (``all``) and of
-        each field by its name the `scores` of the network (``ours``) and of bilinear upscaling (``bilinear``), which
-        takes the median of the training data, ``median_occlusion``, for the ambient occlusion.
+        `cameras` and `fields`, the parts of the data that training has not seen. Each has the `scores` of the network
+        (`ours`) and of bilinear upscaling (`bilinear`), for all pairs (`all`) and for each field by its name. Upscaling
+        uses the median of the training data, `median_occlusion`, as ambient occlusion.
     """
     truth = data["training"].high
     median = float(np.median(truth[..., OCCLUSION][truth[..., MASK] > 0].astype(np.float32)))
@@ -328,7 +220,7 @@ def evaluation(model: SRNet, variables: dict, data: dict[str, Pairs]) -> dict:
 
 
 def picture(path: Path, model: SRNet, variables: dict, pairs: Pairs, *, examples: int = 3) -> None:
-    """Draws examples: input, bilinear, ours and truth, by normal, mask, depth and ambient occlusion."""
+    """Draw examples: input, bilinear, ours and truth, by normal, mask, depth and ambient occlusion."""
     chosen = np.linspace(0, len(pairs.low) - 1, examples).round().astype(int)
     low, high = (frames[chosen].astype(np.float32) for frames in (pairs.low, pairs.high))
     columns = {
@@ -348,7 +240,7 @@ def picture(path: Path, model: SRNet, variables: dict, pairs: Pairs, *, examples
             column, frame = axes[:, 4 * example + index], frames[example]
             shown = frame[..., MASK : MASK + 1] > 0
             column[0].set_title(title if index else f"input, {pairs.names[chosen[example]]}", fontsize=9)
-            column[0].imshow(np.where(shown, np.clip(frame[..., NORMAL] / 2 + 0.5, 0, 1), 1))
+            column[0].imshow(np.where(shown, np.clip(to_unit_range(frame)[..., NORMAL], 0, 1), 1))
             column[1].imshow(frame[..., MASK], "gray", vmin=-1, vmax=1)
             depth = np.ma.masked_where(~shown[..., 0], frame[..., DEPTH])
             column[2].imshow(depth, "viridis", vmin=depths.min(), vmax=depths.max())
@@ -358,23 +250,25 @@ def picture(path: Path, model: SRNet, variables: dict, pairs: Pairs, *, examples
 
 
 def main() -> None:
-    """Command line of the training."""
+    """Run the training from the command line."""
     parser = argparse.ArgumentParser(description="Train SRNet on isosurfaces that it renders itself.")
     parser.add_argument("out", type=Path, help="safetensors file to write; .json, .md and .png beside it")
-    parser.add_argument("--volumes", type=Path, help=".npz of uint8 volumes (d, h, w), beside the analytic fields")
-    parser.add_argument("--held-out", action="append", help=f"field never trained on (default: {', '.join(HELD_OUT)})")
+    parser.add_argument(
+        "--volumes", type=Path, help=".npz of uint8 volumes (d, h, w), in addition to the analytic fields"
+    )
+    parser.add_argument("--held-out", action="append", help=f"field to hold out (default: {', '.join(HELD_OUT)})")
     parser.add_argument("--count", type=int, default=2400, help="pairs to train on")
     parser.add_argument("--test-count", type=int, default=96, help="pairs of held-out fields, and of held-out cameras")
-    parser.add_argument("--pairs", type=Path, help="file to keep the rendered pairs in (default: OUT.pairs.npz)")
+    parser.add_argument("--pairs", type=Path, help="file of the rendered pairs (default: OUT.pairs.npz)")
     parser.add_argument("--schedule", type=schedule, default=schedule("32:60000"), help="e.g. 16:3000,32:300")
     parser.add_argument("--start", type=Path, help="weights to start from (default: a random network)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--peak", type=float, default=1e-4, help="highest learning rate")
     parser.add_argument("--warmup", type=float, default=0.0, help="fraction of the steps")
-    parser.add_argument("--halve-every", type=int, default=100, help="epochs; 0: the rate falls to 0 along a cosine")
+    parser.add_argument("--halve-every", type=int, default=100, help="epochs; 0 for a cosine")
     parser.add_argument("--clip", type=float, default=5.0, help="largest norm of the gradient")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="file to keep the state in and to continue from")
+    parser.add_argument("--checkpoint", type=Path, help="file of the state, to resume from")
     args = parser.parse_args()
 
     began = time.monotonic()
@@ -403,88 +297,16 @@ def main() -> None:
         seed=args.seed,
         checkpoint=args.checkpoint,
     )
-    write_weights(args.out, variables, {"network": "srnet"})
-    record = evaluation(model, variables, data) | {
+    done = evaluation(model, variables, data) | {
         "trained_on": sorted(set(data["training"].names.tolist())),
         "training_pairs": args.count,
         "test_pairs": args.test_count,
-        "schedule": [list(stage) for stage in args.schedule],
-        "batch_size": args.batch_size,
-        "peak": args.peak,
-        "warmup": args.warmup,
         "halve_every": args.halve_every or None,
         "clip": args.clip,
-        "seed": args.seed,
-        "started_from": args.start.name if args.start else None,
-        "device": f"{len(jax.local_devices())} × {jax.local_devices()[0].device_kind}",
-        "jax": jax.__version__,
-        "seconds": round(time.monotonic() - began),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    args.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
-    args.out.with_suffix(".md").write_text(card(record), encoding="utf-8")
+    done |= record.options_and_machine(args, began)
+    record.publish(args.out, variables, {"network": "srnet"}, done, record.srnet_card(done))
     picture(args.out.with_suffix(".png"), model, variables, data["fields"])
-    print(card(record))
-
-
-def card(record: dict) -> str:
-    """The model card (Markdown) of a trained network from the record of its training."""
-    halve_every, rising = record["halve_every"], f"{record['warmup']:.0%} of the steps"
-    return _CARD.format(
-        **{key: value for key, value in record.items() if key not in ("schedule", "warmup", "trained_on")},
-        trained=", ".join(record["trained_on"]),
-        stages=", then ".join(f"{steps:,} steps on {crop}×{crop} pixels" for crop, steps in record["schedule"]),
-        rising=f"linearly up over {rising}, " if record["warmup"] else "",
-        falling=f"halved every {halve_every} epochs" if halve_every else "down to 0 along a cosine",
-        minutes=record["seconds"] / 60,
-        angle=record["fields"]["all"]["ours"]["angle"],
-        bilinear=record["fields"]["all"]["bilinear"]["angle"],
-        start=f"from {record['started_from']}" if record["started_from"] else "from random weights",
-        fields_rows=_rows(record["fields"], "all held-out fields"),
-        cameras_rows=_rows(record["cameras"], "all held-out cameras"),
-    )
-
-
-def _rows(part: dict, title: str) -> str:
-    """A line of the card's table for each field: ours / bilinear."""
-    lines = []
-    for name, score in part.items():
-        ours, theirs = score["ours"], score["bilinear"]
-        cells = [f"{ours[key]:.3f} / {theirs[key]:.3f}" for key in ("mask", "normal")]
-        cells += [f"{ours[key]:.1f}° / {theirs[key]:.1f}°" for key in ("angle", "interior_angle")]
-        cells += [f"{ours[key]:.4f} / {theirs[key]:.4f}" for key in ("depth", "occlusion")]
-        lines.append(f"| {f'**{title}**' if name == 'all' else name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-_CARD = """\
-# SRNet, isosurfaces, 32×32 → 128×128
-
-Generator in the manner of EnhanceNet, ten residual blocks of 64 channels, 911,046 parameters (Weiss et al. 2019;
-Reinbold & Westermann 2020, section 3.7). Input: mask in [-1, 1], screen-space normal x, y, z, depth in [0, 1];
-output: the same at four times the resolution, and ambient occlusion in [0, 1].
-
-- Accuracy: normals **{angle:.1f}°** off on fields never seen (bilinear upscaling {bilinear:.1f}°).
-- Data: {training_pairs:,} pairs of frames, rendered by `jifv.models.training.isosurface` from {trained}; orthographic
-  cameras, at least half of the frame filled. Low resolution is rendered, not averaged.
-- Loss: L1 on mask (weight 1), ambient occlusion (1), normal (10), depth (10), the last three where the truth shows the
-  surface. Single frames: the previous frame's channels are zero, and there is no temporal term.
-- Recipe: {start}; Adam, batches of {batch_size}, learning rate {peak:g}, {rising}{falling}, gradients clipped to
-  the norm {clip:g}; random crops, flips and quarter turns; {stages}.
-- Seed {seed}; {device}, jax {jax}, {minutes:.0f} minutes, {date}.
-- Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.training.srnet`.
-
-Mean absolute errors and mean angles between normals, each *ours / bilinear upscaling*, on {test_pairs} pairs of fields
-that training never saw and {test_pairs} of new cameras and isovalues on the fields that it saw. All but the mask's
-error are over the pixels where the truth shows the surface; "interior" leaves out those whose bilinear mask is
-below 1, at the silhouettes. For the angle normals are normalized. The input has no ambient occlusion, so bilinear
-upscaling has none either: its column holds a constant, the median of the training data ({median_occlusion:.3f}).
-
-| field | mask | normal | angle | angle, interior | depth | ambient occlusion |
-| --- | --- | --- | --- | --- | --- | --- |
-{fields_rows}
-{cameras_rows}
-"""
 
 
 if __name__ == "__main__":

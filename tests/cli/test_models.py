@@ -90,7 +90,7 @@ def test_convert_to_a_file(tmp_path, cache, converted):
         ("densenet", ["googlenet", "--from", "f"], "f holds densenet, not googlenet"),
         ("googlenet", ["googlenet-bvlc", "--from", "f"], "f holds googlenet, not googlenet-bvlc"),
         ("densenet", ["densenet", "--from", "f"], "--to FILE is needed"),
-        ("googlenet", ["googlenet", "--from", "f", "--to", "f.npz"], "path must end in .safetensors; got f.npz"),
+        ("googlenet", ["googlenet", "--from", "f", "--to", "f.npz"], "path must end in .safetensors, got f.npz"),
     ],
 )
 def test_what_convert_refuses(cache, converted, found, arguments, message):

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from support.toy import TOY, network, scores
 from typer.testing import CliRunner
 
-import jifv.cli
+import jifv.cli.reproduce
 from jifv.cli import app
 from jifv.experiments.studies import STUDIES, Study, grid, smaller
 
@@ -30,14 +30,14 @@ def toy(monkeypatch):
         "toy": Study("A toy", "3.5", "scatter", (TOY,), (SMALL,)),
         "powers": Study("Two toys", "3.6", "beta", (TOY,), grid(SMALL, power=(0, 2))),
     }
-    monkeypatch.setattr(jifv.cli, "STUDIES", studies)
-    monkeypatch.setattr(jifv.cli, "network_of", lambda cell, *, weights: network(scores))
+    monkeypatch.setattr(jifv.cli.reproduce, "STUDIES", studies)
+    monkeypatch.setattr(jifv.cli.reproduce, "network_of", lambda cell, *, weights: network(scores))
 
 
 @pytest.fixture
 def undrawn(toy, monkeypatch):
     """The same without figures, which take as long as the toys."""
-    monkeypatch.setattr(jifv.experiments.report.summary.figures, "for_study", lambda *_: {})
+    monkeypatch.setattr(jifv.experiments.report.files.figures, "for_study", lambda *_: {})
 
 
 def call(*arguments):
@@ -77,9 +77,9 @@ def test_prints_tables_and_writes_files(toy, tmp_path):
 
 def test_same_command_again_goes_on_and_another_is_refused(undrawn, tmp_path):
     assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
-    before = (tmp_path / "toy.zarr" / "journal.json").read_bytes()
+    before = (tmp_path / "toy.zarr" / "zarr.json").read_bytes()
     assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
-    assert (tmp_path / "toy.zarr" / "journal.json").read_bytes() == before
+    assert (tmp_path / "toy.zarr" / "zarr.json").read_bytes() == before
     refused = call("toy", "--quiet", "--out", tmp_path, "--power", 1)
     assert refused.exit_code == 1
     assert "experiment.settings.power is 2.0, not 1.0" in refused.output.replace("\n", " ")
@@ -143,7 +143,7 @@ def test_one_of_several_processes_without_the_others_is_refused(toy, tmp_path, m
     def initialize():
         raise ValueError("coordinator_address should be defined.")
 
-    monkeypatch.setattr(jifv.cli.jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(jifv.cli.reproduce.jax.distributed, "initialize", initialize)
     result = call("toy", "--distributed", "--out", tmp_path / "a")
     assert result.exit_code == 2
     assert "coordinator_address should be defined" in " ".join(result.output.replace("│", " ").split())
@@ -162,10 +162,10 @@ def test_each_core_is_a_device_unless_the_user_says_otherwise(chosen, devices):
     program = """
         import os
         os.sched_getaffinity = lambda process: {0, 1, 2}
-        import jax, jifv.cli
-        jifv.cli._make_devices_of_cores()
+        import jax, jifv.cli.machine
+        jifv.cli.machine._make_devices_of_cores()
         print(jax.device_count())
-        jifv.cli._make_devices_of_cores()  # too late, and no error
+        jifv.cli.machine._make_devices_of_cores()  # too late, and no error
     """
     environment = {
         name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
@@ -181,12 +181,12 @@ def test_each_core_is_a_device_unless_the_user_says_otherwise(chosen, devices):
 def test_memory_is_kept_unless_the_user_tells_malloc_something(chosen, kept):
     program = """
         import resource
-        import numpy as np, jifv.cli
+        import numpy as np, jifv.cli.machine
         def pages():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             np.ones(2**23)
             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-        jifv.cli._keep_memory()
+        jifv.cli.machine._keep_memory()
         pages()
         print(pages())
     """
@@ -202,7 +202,7 @@ def test_no_more_devices_than_samples_in_a_batch():
     many = Mesh(np.array(jax.devices()[:1] * 8), ("samples",))  # of one device, so that there is no need for eight
     for batch_size, samples, devices in [(3, 20, 3), (20, 5, 5), (8, 8, 8), (16, 16, 8)]:
         cell = replace(SMALL, batch_size=batch_size, samples=samples)
-        assert jifv.cli._of_use(many, cell).size == devices
+        assert jifv.cli.reproduce._of_use(many, cell).size == devices
 
 
 @pytest.mark.parametrize("own", [None, "elsewhere"])

@@ -13,7 +13,7 @@ from support.toy import UNEVEN, network, scores
 
 import jifv
 from jifv._core.devices import divisible, gather, in_turn, mesh_of, over_samples, scatter, together
-from jifv.experiments.experiment import run
+from jifv.experiments.run import run
 
 PROGRAM = Path(__file__).parents[1] / "support" / "many_devices.py"
 

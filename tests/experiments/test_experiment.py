@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax
 import jax.numpy as jnp
@@ -6,20 +6,15 @@ import numpy as np
 import pytest
 from support.toy import FEATURES, TOY, network, scores
 
-from jifv.experiments.experiment import OBJECTIVES, Results, identity, run
+from jifv.experiments.experiment import with_options
+from jifv.experiments.problem import check, problem_of
+from jifv.experiments.results import OBJECTIVES
+from jifv.experiments.run import identity, run
 from jifv.experiments.store import Store
-from jifv.experiments.studies import smaller
-from jifv.visualization import Settings
-
-
-@pytest.fixture(scope="module")
-def results():
-    return run(TOY, network(scores), progress=False)
 
 
 def short(adam_steps=5, lbfgs_steps=5, **changes):
-    [cell] = smaller([TOY], adam_steps=adam_steps, lbfgs_steps=lbfgs_steps, **changes)
-    return cell
+    return with_options(TOY, {"adam_steps": adam_steps, "lbfgs_steps": lbfgs_steps, **changes})
 
 
 def same(first, second):
@@ -27,25 +22,32 @@ def same(first, second):
 
 
 def arrays(results):
-    return {name: value for name, value in results._asdict().items() if name not in ("experiment", "seconds")}
+    return {name: value for name, value in asdict(results).items() if name not in ("experiment", "seconds")}
+
+
+@pytest.fixture(scope="module")
+def brief():
+    return run(short(), network(scores))
 
 
 def test_trivial_direction_is_found_and_removed(results):
-    share = results.beta.mean(0)
+    share = results.realized.beta.mean(0)
     assert share[:2].sum() > 0.95  # the whole target is in the trivial direction and the one after
     assert share[1] > 0.2
-    assert results.basis.shape == (FEATURES, FEATURES - 1)
+    assert results.calibrated.basis.shape == (FEATURES, FEATURES - 1)
     np.testing.assert_allclose(
-        np.abs(results.spaces[0].cokernel[:, 0]), np.ones(FEATURES) / np.sqrt(FEATURES), atol=1e-3
+        np.abs(results.calibrated.spaces[0].cokernel[:, 0]), np.ones(FEATURES) / np.sqrt(FEATURES), atol=1e-3
     )
-    assert np.median(results.angles["prediction"]) > 20
-    assert np.median(results.angles["prediction_on_v"]) < 2
-    assert np.median(results.angles["response_on_v"]) > 3 * np.median(results.angles["prediction_on_v"])
+    assert np.median(results.evaluation.angles["prediction"]) > 20
+    assert np.median(results.evaluation.angles["prediction_on_v"]) < 2
+    assert np.median(results.evaluation.angles["response_on_v"]) > 3 * np.median(
+        results.evaluation.angles["prediction_on_v"]
+    )
 
 
 def test_share_off_v_is_that_of_the_mean(results):
     mean = results.objectives.mean(-1) * np.sqrt(FEATURES)
-    np.testing.assert_allclose(results.off_v, mean**2, atol=1e-3)
+    np.testing.assert_allclose(results.evaluation.off_v, mean**2, atol=1e-3)
 
 
 def test_objectives_are_sampled_and_canonical(results):
@@ -57,45 +59,57 @@ def test_objectives_are_sampled_and_canonical(results):
 
 def test_stationarity_is_the_gradient_over_the_largest_singular_value(results):
     # The gradient of the significance is s·JᵀBv with s the power of the cosine, see `gradient_product`.
-    size = results.gradient_norm / results.cosine**TOY.settings.power
-    np.testing.assert_allclose(results.stationarity, size / results.singular_values[:, 0], rtol=1e-2, atol=1e-6)
+    size = results.realized.gradient_norm / results.realized.cosine**TOY.significance.power
+    np.testing.assert_allclose(
+        results.realized.stationarity, size / results.realized.singular_values[:, 0], rtol=1e-2, atol=1e-6
+    )
 
 
 def test_without_algorithm_1_the_space_is_the_ambient_one():
-    plain = run(short(jacobians=0), network(scores), progress=False)
-    assert plain.spaces == []
-    np.testing.assert_array_equal(plain.basis, np.eye(FEATURES))
-    np.testing.assert_array_equal(plain.prediction_on_v, plain.prediction)
+    plain = run(short(critical_samples=0), network(scores))
+    assert plain.calibrated.spaces == []
+    np.testing.assert_array_equal(plain.calibrated.basis, np.eye(FEATURES))
+    np.testing.assert_array_equal(plain.calibrated.prediction, plain.realized.prediction)
     assert "critical" not in plain.seconds
     assert {"visualize", "jacobian", "invert", "reoptimize"} == plain.seconds.keys()
 
 
-def test_first_features_are_those_of_the_layer():
+def test_first_features_are_those_of_the_layer(brief):
     def doubled(x):
         return jnp.concatenate([scores(x), 100 * scores(x)])
 
     twice = network(doubled)._replace(output_shape=(2 * FEATURES,), feature_names=tuple("abcdefghij"))
-    first = run(short(features=FEATURES), twice, progress=False)
+    first = run(short(features=FEATURES), twice)
     assert first.feature_names == tuple("abcde")
-    np.testing.assert_allclose(first.response, run(short(), network(scores), progress=False).response, rtol=1e-4)
+    np.testing.assert_allclose(first.realized.response, brief.realized.response, rtol=1e-4)
 
 
-def test_more_features_than_there_are_is_an_error():
-    with pytest.raises(ValueError, match="features must be at most the 5 of scores, got 6"):
-        run(short(features=6), network(scores), progress=False)
+@pytest.mark.parametrize(
+    ("changes", "other", "message"),
+    [
+        ({"features": 6}, {}, "features must be at most the 5 of scores, got 6"),
+        ({}, {"input_shape": (8, 8, 3)}, "input_size must be at least 11, the window of SSIM, got 8×8"),
+        ({"parametrization": "geometry"}, {}, r"parametrization must make inputs of the shape \(12, 12, 3\)"),
+        ({"aggregation": "mean"}, {}, r"activations must have shape \(h, w, n\)"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_refused_before_any_work(changes, other, message):
+    with pytest.raises(ValueError, match=message):
+        check(short(**changes), network(None)._replace(**other))
 
 
 def test_batches_change_nothing_but_rounding(results):
-    again = run(replace(TOY, batch_size=3), network(scores), progress=False)
+    again = run(replace(TOY, batch_size=3), network(scores))
     np.testing.assert_array_equal(again.objectives, results.objectives)
-    assert np.median(again.angles["prediction_on_v"]) < 2  # two hundred steps from a rounding error are another optimum
+    assert (
+        np.median(again.evaluation.angles["prediction_on_v"]) < 2
+    )  # two hundred steps from a rounding error are another optimum
 
 
-def test_same_seed_gives_the_same_numbers():
-    first, second = (run(short(), network(scores), progress=False) for _ in range(2))
-    same(first, second)
-    other = run(short(seed=1), network(scores), progress=False)
-    assert not np.array_equal(other.objectives, first.objectives)
+def test_same_seed_gives_the_same_numbers(brief):
+    same(run(short(), network(scores)), brief)
+    other = run(short(seed=1), network(scores))
+    assert not np.array_equal(other.objectives, brief.objectives)
 
 
 def test_resumed_run_gives_the_same_numbers(tmp_path):
@@ -104,13 +118,13 @@ def test_resumed_run_gives_the_same_numbers(tmp_path):
     def store():
         return Store.open(tmp_path / "run.zarr", identity(cell, net), cell.samples, cell.batch_size)
 
-    whole = run(cell, net, progress=False)
+    whole = run(cell, net)
     stopped = store()
     stopped.write = _stop_after(stopped.write, 4)  # three batches of the first stage and one of the second
     with pytest.raises(KeyboardInterrupt):
-        run(cell, net, store=stopped, progress=False)
-    same(run(cell, net, store=store(), progress=False), whole)
-    same(run(cell, net, store=store(), progress=False), whole)  # and once more, with nothing left to do
+        run(cell, net, store=stopped)
+    same(run(cell, net, store=store()), whole)
+    same(run(cell, net, store=store()), whole)  # and once more, with nothing left to do
 
 
 def _stop_after(write, count):
@@ -126,50 +140,54 @@ def _stop_after(write, count):
 
 def test_identity_has_what_decides_the_numbers():
     first = identity(TOY, network(scores))
-    assert first != identity(replace(TOY, settings=replace(TOY.settings, power=1)), network(scores))
+    assert first != identity(with_options(TOY, {"power": 1}), network(scores))
     assert first != identity(TOY, network(scores)._replace(digest="1" * 64))
     assert first["versions"].keys() == {"jifv", "jax", "jaxlib"}
 
 
-def test_samples_that_are_not_finite_are_left_out():
-    def broken(x):
-        return jnp.where(jnp.mean(x) > 0.502, jnp.nan, scores(x))
-
-    some = run(short(lbfgs_steps=2), network(broken), progress=False)
-    lost = ~some.finite
+def test_samples_that_are_not_finite_are_left_out(partly_finite):
+    some = partly_finite
+    lost = ~some.realized.finite
     assert 0 < lost.sum() < len(lost)
-    for values in (*some.angles.values(), some.ssim["prediction"], some.stationarity):
+    for values in (*some.evaluation.angles.values(), some.evaluation.ssim["prediction"], some.realized.stationarity):
         assert np.isnan(values[lost]).all()
         assert np.isfinite(values[~lost]).all()
-    assert np.isfinite(some.mean_beta).all()
+    assert np.isfinite(some.realized.mean_beta).all()
 
 
 def test_network_that_is_never_finite_is_an_error():
     with pytest.raises(FloatingPointError, match="only 0 realizations are finite"):
-        run(short(2, 0), network(lambda x: scores(x) * jnp.nan), progress=False)
+        run(short(2, 0), network(lambda x: scores(x) * jnp.nan))
 
 
 def test_results_are_arrays_of_the_samples(results):
-    for name, value in arrays(results).items():
-        if isinstance(value, np.ndarray) and name != "basis":
-            assert len(value) == TOY.samples, name
-    assert results.reoptimized.keys() == results.ssim.keys() == set(OBJECTIVES)
-    assert Results._fields == tuple(results._asdict())
+    found = arrays(results)
+    del found["calibrated"]["basis"], found["calibrated"]["spaces"], found["calibrated"]["choice"]
+    leaves = jax.tree_util.tree_leaves_with_path(found)
+    of_samples = [(place, leaf) for place, leaf in leaves if isinstance(leaf, np.ndarray)]
+    assert len(of_samples) > 30
+    for place, leaf in of_samples:
+        assert len(leaf) == TOY.samples, place
+    assert results.reoptimized.images.keys() == results.evaluation.ssim.keys() == set(OBJECTIVES)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"samples": 1}, "samples must be at least 2"),
-        ({"samples": 0}, "samples must be at least 1"),
-        ({"canonical": 9}, "canonical must be between 0 and samples"),
+        ({"samples": 0}, "samples must be at least 2"),
+        ({"canonical": 9}, "canonical must be at most samples, 8, got 9"),
         ({"reoptimize_steps": 0}, "reoptimize_steps must be at least 1"),
-        ({"jacobians": -1}, "jacobians must be at least 0"),
+        ({"critical_samples": -1}, "critical_samples must be at least 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"chunk": 0}, "chunk must be at least 1"),
+        ({"row_batch_size": 0}, "row_batch_size must be at least 1"),
         ({"features": 0}, "features must be at least 1"),
-        ({"aggregation": "median"}, "aggregation must be one of max_mean, mean, pick, identity; got 'median'"),
-        ({"parametrization": "jpeg"}, "parametrization must be one of pixels, .*; got 'jpeg'"),
+        ({"input_size": 8}, "input_size must be at least 11, got 8"),
+        ({"dead_tolerance": 1.0}, "dead_tolerance must be below 1, got 1.0"),
+        ({"smoothing": float("inf")}, "smoothing must be finite and >= 0, got inf"),
+        ({"seed": 2**32}, "seed must be at most 4294967295"),
+        ({"aggregation": "median"}, "aggregation must be one of max_mean, mean, pick, identity, got 'median'"),
+        ({"parametrization": "jpeg"}, "parametrization must be one of pixels, .*, got 'jpeg'"),
     ],
 )
 def test_bad_sizes_and_names_are_refused(changes, message):
@@ -178,13 +196,13 @@ def test_bad_sizes_and_names_are_refused(changes, message):
 
 
 def test_no_more_canonical_objectives_than_features():
-    many = run(short(1, 0, samples=40, canonical=10, reoptimize_steps=1), network(scores), progress=False)
+    many = problem_of(short(samples=40, canonical=10), network(scores))
     assert many.canonical.sum() == FEATURES  # and not a quarter of 40
     np.testing.assert_array_equal(many.objectives[-FEATURES:], np.eye(FEATURES))
 
 
 def test_float64_runs(x64):
-    exact = run(replace(TOY, settings=Settings(adam_steps=20, lbfgs_steps=20)), network(scores), progress=False)
+    exact = run(short(lbfgs_steps=0), network(scores))  # L-BFGS in float64 is that of test_visualization.py
     assert exact.objectives.dtype == np.float64
     assert jax.config.jax_enable_x64
-    assert exact.prediction.dtype == np.float64
+    assert exact.realized.prediction.dtype == np.float64

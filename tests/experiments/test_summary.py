@@ -2,13 +2,14 @@ import csv
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.toy import FEATURES, TOY, network, scores
+from support.fake_results import changed
+from support.toy import FEATURES, TOY
 
-from jifv.experiments.experiment import OBJECTIVES, run
+from jifv.experiments.report import files, tables
 from jifv.experiments.report import summary as report
+from jifv.experiments.results import OBJECTIVES
 from jifv.experiments.studies import Study, grid, smaller
 
 SHORT = {"adam_steps": 5, "lbfgs_steps": 2}
@@ -20,13 +21,7 @@ def study(cells, figure="scatter"):
 
 def write(results, folder, figure="scatter"):
     cells = [result.experiment for result in results]
-    return report.write(study(cells, figure), results, folder, name="toy", preset="quick", weights={"toy": "0"})
-
-
-@pytest.fixture(scope="module")
-def results():
-    [cell] = smaller([TOY], adam_steps=60, lbfgs_steps=30)
-    return run(cell, network(scores), progress=False)
+    return files.write(study(cells, figure), results, folder, name="toy", preset="quick", weights={"toy": "0"})
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +34,14 @@ def test_summary_is_the_file_and_has_no_number_that_is_none(written):
     folder, summary = written
     read = json.loads((folder / "summary.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert read == summary
-    assert {"study", "section", "preset", "weights", "versions", "device", "cells"} <= read.keys()
+    assert {"study", "section", "preset", "weights", "provenance", "device", "cells"} <= read.keys()
 
 
 def test_summary_of_an_experiment_has_what_it_promises(written):
     [cell] = written[1]["cells"]
     promised = (
         "experiment network layer features samples power parametrization aggregation adam_steps lbfgs_steps seed "
-        "seconds_a_sample angles beta critical_spaces chosen_dimension ssim outlier_filter counts listed stationarity"
+        "seconds_per_sample angles beta critical_spaces chosen_dimension ssim outlier_filter counts listed stationarity"
     )
     assert set(promised.split()) <= cell.keys()
     for name in ("prediction", "prediction_on_v", "response", "response_on_v", "random"):
@@ -78,12 +73,14 @@ def test_csv_holds_every_sample(written, results):
     with open(written[0] / "samples.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == TOY.samples
-    np.testing.assert_allclose([float(row["angle_prediction"]) for row in rows], results.angles["prediction"])
+    np.testing.assert_allclose(
+        [float(row["angle_prediction"]) for row in rows], results.evaluation.angles["prediction"]
+    )
     assert [row["kind"] for row in rows] == ["sampled"] * 6 + ["canonical"] * 2
 
 
 def test_angles_in_the_summary_are_those_of_numpy(written, results):
-    prediction = results.prediction.astype(float)
+    prediction = results.realized.prediction.astype(float)
     angles = np.degrees(np.arccos(np.sum(prediction * results.objectives, -1)))
     [cell] = written[1]["cells"]
     assert cell["angles"]["prediction"]["median"] == pytest.approx(np.median(angles), rel=1e-3)
@@ -93,10 +90,12 @@ def test_angles_in_the_summary_are_those_of_numpy(written, results):
 def test_outlier_filter_counts_what_it_keeps_and_loses(results):
     ssim = np.array([0.99, 0.99, 0.7, 0.7, 0.99, np.nan, 0.99, 0.99])
     angle = np.array([1.0, 50.0, 2.0, 60.0, 3.0, 4.0, 5.0, 6.0])
-    changed = results._replace(
-        ssim=results.ssim | {"prediction": ssim}, angles=results.angles | {"prediction_on_v": angle}
+    other = changed(
+        results,
+        ssim=results.evaluation.ssim | {"prediction": ssim},
+        angles=results.evaluation.angles | {"prediction_on_v": angle},
     )
-    row = report.cell_summary(changed)["outlier_filter"][1]
+    row = report.cell_summary(other)["outlier_filter"][1]
     assert row["ssim_at_least"] == 0.9
     assert (row["kept"], row["good_dropped"], row["bad_kept"]) == (5, 2, 1)
     assert row["angle"]["median"] == 5
@@ -104,34 +103,35 @@ def test_outlier_filter_counts_what_it_keeps_and_loses(results):
 
 def test_samples_to_know_of_are_counted_and_listed(results):
     flags = np.arange(TOY.samples) == 3
-    silent = np.zeros_like(results.silent)
-    silent[6] = results.objectives[6] > 0.5  # a canonical target on a silent feature
-    changed = results._replace(
-        finite=~flags, on_floor=flags, off_v=np.where(flags, 0.95, 0.1), silent=silent, objectives=results.objectives
+    dead = np.zeros_like(results.realized.dead)
+    dead[6] = results.objectives[6] > 0.5  # a canonical target on a dead feature
+    other = changed(
+        results,
+        finite=~flags,
+        on_floor=flags,
+        off_v=np.where(flags, 0.95, 0.1),
+        dead=dead,
+        objectives=results.objectives,
     )
-    cell = report._plain(report.cell_summary(changed))
-    assert cell["counts"] == {"not_finite": 1, "on_floor": 1, "lost": 1, "dead": 1, "with_silent_features": 1}
+    cell = report.plain(report.cell_summary(other))
+    assert cell["counts"] == {"not_finite": 1, "on_floor": 1, "lost": 1, "dead": 1, "with_dead_features": 1}
     assert cell["listed"]["lost"] == [3]
     assert cell["listed"]["dead"] == [6]
-    remarks = report.remarks({"cells": [cell]})
+    remarks = tables.remarks({"cells": [cell]})
     assert len(remarks) == 5
     assert all(remark.startswith("1 of 8 samples: ") for remark in remarks)
 
 
-def test_silent_features_have_no_part_in_the_last_singular_value(results):
-    values = results.singular_values.copy()
+def test_dead_features_have_no_part_in_the_last_singular_value(results):
+    values = results.realized.singular_values.copy()
     values[:, 0] = np.inf
-    cell = report.cell_summary(results._replace(singular_values=values))
+    cell = report.cell_summary(changed(results, singular_values=values))
     assert cell["last_singular_value"]["median"] == pytest.approx(np.median(values[:, -1] / values[:, 1]))
 
 
-def test_samples_that_are_not_finite_are_missing_and_not_averaged(tmp_path):
-    def broken(x):
-        return jnp.where(jnp.mean(x) > 0.502, jnp.nan, scores(x))
-
-    [cell] = smaller([TOY], **SHORT)
-    some = run(cell, network(broken), progress=False)
-    lost = ~some.finite
+def test_samples_that_are_not_finite_are_missing_and_not_averaged(partly_finite, tmp_path):
+    some = partly_finite
+    lost = ~some.realized.finite
     [summary] = write([some], tmp_path)["cells"]
     assert 0 < lost.sum() == summary["counts"]["not_finite"] == summary["angles"]["prediction"]["missing"]
     assert summary["listed"]["not_finite"] == np.flatnonzero(lost).tolist()
@@ -139,10 +139,10 @@ def test_samples_that_are_not_finite_are_missing_and_not_averaged(tmp_path):
 
 def test_several_experiments_are_a_line_each(results, tmp_path):
     cells = grid(smaller([TOY], **SHORT)[0], features=(3, 5), power=(0, 2))
-    several = [results._replace(experiment=cell) for cell in cells]
+    several = [changed(results, experiment=cell) for cell in cells]
     summary = write(several, tmp_path, "beta")
     assert [cell["experiment"] for cell in summary["cells"]] == [cell.name for cell in cells]
-    table, seconds = report.tables(summary)
+    table, seconds = tables.tables(summary)
     assert len(table.rows) == len(seconds.rows) == 4
     assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 4 * TOY.samples
     assert "| toy-n3-k0 |" in (tmp_path / "tables.md").read_text()

@@ -1,6 +1,5 @@
 import re
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +7,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from support import googlenet_tensors
+from typer.testing import CliRunner
 
-import jifv.models
-from jifv.models import GoogLeNet, SRNet, available, listings, load, read_weights, write_weights
-from jifv.models.networks.densenet import CLASSES, DenseNet, from_torch
-from jifv.models.networks.srnet import OUTPUT_CHANNELS
+from jifv.models import GoogLeNet, SRNet, available, listings, load, write_weights, zoo
+from jifv.models.networks.densenet import CLASSES, DenseNet
+from jifv.models.networks.frames import OUTPUT_CHANNELS
 
-NAMES = [name for name in available() if name.startswith("densenet")]
-SHIPPED = Path(jifv.models.__file__).parent / "weights"
 EARLY = "dense1.0"  # a cheap layer, for what does not depend on the layer
 
 
@@ -46,40 +43,6 @@ def weights(variables, tmp_path_factory):
 @pytest.fixture(scope="module")
 def early(weights):
     return load(layer=EARLY, weights=weights)
-
-
-# What ships.
-
-
-def test_the_network_of_the_main_job_ships():
-    assert "densenet" in available()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_shipped_network(name):
-    assert name in available()
-    network = load(name)
-    assert network.name == name
-    assert network.output_shape == (10,)
-    assert network.feature_names == CLASSES
-    card = network.card.lower()
-    for word in ("accuracy", "licence", "cifar-10", "seed"):
-        assert word in card
-    assert re.search(r"accuracy\D{0,80}(0\.\d+|\d\d(\.\d+)?\s*%)", card)
-    assert ("without deer" in card) == (name == "densenet-no-deer")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shipped_class_weights_sum_to_zero(name):
-    """The softmax's translation invariance is an exact cokernel of the class scores: what section 3.5 needs."""
-    assert name in available()
-    (path,) = (
-        path for path in SHIPPED.glob("densenet*.safetensors") if ("no_deer" in path.name) == ("no-deer" in name)
-    )
-    classifier = read_weights(path)[0]["params"]["classifier"]
-    for leaf in classifier.values():
-        assert np.abs(leaf).max() > 0
-        assert np.abs(leaf.sum(-1)).max() < 1e-4 * np.abs(leaf).max()
 
 
 # The network as a function.
@@ -129,14 +92,14 @@ def test_another_input_size(weights, variables, size, shape):
 
 @pytest.mark.parametrize("size", [3, 0, -32, (32, 3)])
 def test_input_size_too_small(weights, size):
-    with pytest.raises(ValueError, match=re.escape(f"input_size must be at least 4 for densenet; got {size!r}")):
+    with pytest.raises(ValueError, match=re.escape(f"input_size must be at least 4 for densenet, got {size!r}")):
         load(weights=weights, input_size=size)
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("size", [32.0, "32", (32,), (32, 32, 3), (32, None), [32, 32]])
 def test_input_size_of_another_kind(weights, size):
-    with pytest.raises(TypeError, match=r"input_size must be a whole number or two, \(height, width\); got "):
+    with pytest.raises(TypeError, match=r"input_size must be an integer or a pair \(height, width\), got "):
         load(weights=weights, input_size=size)
 
 
@@ -197,12 +160,12 @@ def test_the_pool_is_that_of_the_weights(variables, weights, tmp_path):
 @pytest.mark.parametrize("name", ["inception", "", "Densenet"])
 def test_no_such_network(name):
     known = "densenet, densenet-no-deer, googlenet, googlenet-bvlc, srnet"
-    with pytest.raises(ValueError, match=f"name must be one of {known}; got '{name}'"):
+    with pytest.raises(ValueError, match=f"name must be one of {known}, got '{name}'"):
         load(name)
 
 
 def test_no_such_layer(weights):
-    with pytest.raises(ValueError, match=r"layer must be one of stem, dense1\.0, .*, classifier; got 'inception4c'"):
+    with pytest.raises(ValueError, match=r"layer must be one of stem, dense1\.0, .*, classifier, got 'inception4c'"):
         load(layer="inception4c", weights=weights)
 
 
@@ -214,14 +177,14 @@ def test_no_such_file(tmp_path, name):
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 32, 32, 3), (32, 32), (32, 32, 1), (224, 224, 3)])
 def test_input_of_another_shape(early, shape):
-    message = rf"x must have shape \(32, 32, 3\) for densenet; got {re.escape(str(shape))}; batch with jax.vmap"
+    message = rf"x must have shape \(32, 32, 3\) for densenet, got {re.escape(str(shape))}; use jax.vmap for a batch"
     for apply in (early.apply, jax.jit(early.apply)):
         with pytest.raises(ValueError, match=message):
             apply(jnp.zeros(shape))
 
 
 def test_bytes_are_no_input(early):
-    with pytest.raises(TypeError, match=r"x must hold floats, RGB in \[0, 1\], for densenet; got uint8"):
+    with pytest.raises(TypeError, match=r"x must hold floats, RGB in \[0, 1\], for densenet, got uint8"):
         early.apply(jnp.zeros((32, 32, 3), jnp.uint8))
 
 
@@ -230,20 +193,28 @@ def changed(variables, name, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"),
-    [("params/classifier/kernel", (342, 100)), ("batch_stats/norm/var", (341,)), ("params/head/kernel", (3,))],
+    ("name", "shape", "message"),
+    [
+        ("params/classifier/kernel", (342, 100), "must have shape (342, 10), got (342, 100) (1 of 497 entries differ)"),
+        ("batch_stats/norm/var", (341,), "must have shape (342,), got (341,)"),
+        ("params/head/kernel", (3,), "is unknown"),
+    ],
 )
-def test_weights_of_another_network(variables, tmp_path, name, shape):
+def test_weights_of_another_network(variables, tmp_path, name, shape, message):
     path = tmp_path / "other.safetensors"
     write_weights(path, changed(variables, name, np.zeros(shape, np.float32)), {})
-    with pytest.raises(ValueError, match=rf"other\.safetensors are not those of a DenseNet.*{name}"):
+    with pytest.raises(
+        ValueError, match=re.escape(f"other.safetensors are not those of a DenseNet-BC: {name} {message}")
+    ):
         load(weights=path)
 
 
 def test_weights_with_a_part_missing(variables, tmp_path):
     path = tmp_path / "part.safetensors"
     write_weights(path, {"params": variables["params"]}, {})
-    with pytest.raises(ValueError, match=r"part\.safetensors are not those of a DenseNet.*batch_stats/"):
+    with pytest.raises(
+        ValueError, match=r"part\.safetensors are not those of a DenseNet-BC: batch_stats/.* is missing"
+    ):
         load(weights=path)
 
 
@@ -251,17 +222,53 @@ def test_weights_with_a_part_missing(variables, tmp_path):
 def test_weights_with_an_unknown_pool(variables, tmp_path):
     path = tmp_path / "pool.safetensors"
     write_weights(path, variables, {"pool": "median"})
-    with pytest.raises(ValueError, match="pool must be one of max, average; got 'median'"):
+    with pytest.raises(ValueError, match="pool must be one of max, average, got 'median'"):
         load(weights=path)
 
 
-# The other networks.
+# Damaged files.
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("JIFV_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """The folder of shipped files, to damage."""
+    for name in ("srnet.safetensors", "srnet.md"):
+        shutil.copy(zoo._SHIPPED / name, tmp_path)
+    monkeypatch.setattr(zoo, "_SHIPPED", tmp_path)
+    return tmp_path / "srnet.safetensors"
+
+
+def test_a_flipped_bit_in_what_ships_is_noticed(shipped):
+    expected = load("srnet", layer="conv1").digest
+    content = bytearray(shipped.read_bytes())
+    content[len(content) // 2] ^= 1  # the last digit of some weight
+    shipped.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"srnet\.safetensors are damaged: their sha256 must be {expected}, got "):
+        load("srnet", layer="conv1")
+
+
+def test_a_truncated_file_is_told_in_one_line(shipped, cache):
+    """By `jifv models show`, from the package or from the cache."""
+    from jifv.cli.models import app  # the command, which imports everything
+
+    shipped.write_bytes(shipped.read_bytes()[:-1000])
+    cache.mkdir()
+    (cache / "googlenet.safetensors").write_bytes(b"\x10")
+    (cache / "googlenet.md").write_bytes(b"- Accuracy: \xff\xfe")
+    for name in ("srnet", "googlenet"):
+        result = CliRunner().invoke(app, ["show", name])
+        assert result.exit_code == 1
+        assert re.fullmatch(rf"jifv: \S*{name}\.safetensors cannot be read as safetensors: [^\n]*\n", result.stderr)
+    assert CliRunner().invoke(app, ["list"]).exit_code == 0
+
+
+# The other networks.
 
 
 def zeros(module, channels):
@@ -310,7 +317,7 @@ def test_srnets_apply_is_the_module(other_weights):
 
 
 def test_googlenet_has_a_smallest_size(other_weights):
-    with pytest.raises(ValueError, match="input_size must be at least 32 for googlenet; got 31"):
+    with pytest.raises(ValueError, match="input_size must be at least 32 for googlenet, got 31"):
         load("googlenet", weights=other_weights / "googlenet.safetensors", input_size=31)
 
 
@@ -318,7 +325,7 @@ def test_weights_of_the_other_version(other_weights, tmp_path):
     with pytest.raises(ValueError, match=r"bvlc\.safetensors are not those of a GoogLeNet \(torchvision\): "):
         load("googlenet", weights=other_weights / "googlenet-bvlc.safetensors")
     np.savez(tmp_path / "bvlc.npz", **googlenet_tensors.npz_names(googlenet_tensors.caffe()[0]))
-    with pytest.raises(ValueError, match=r"bvlc\.npz are those of googlenet-bvlc; load them by that name, not goog"):
+    with pytest.raises(ValueError, match=r"bvlc\.npz are those of googlenet-bvlc: load them by that name, not by goog"):
         load("googlenet", weights=tmp_path / "bvlc.npz")
 
 
@@ -357,108 +364,6 @@ def test_available_and_listings(cache):
     assert "googlenet" in available()
 
 
-# The file of weights.
-
-
-def test_weights_round_trip(tmp_path):
-    path = tmp_path / "new" / "folder" / "weights.safetensors"
-    tree = {
-        "params": {
-            "a.0": {"kernel": np.asfortranarray(draw((2, 3, 4)))},
-            "b": {"scale": jnp.arange(3, dtype=jnp.float32), "step": np.int32(7), "half": np.float16([1.5])},
-        },
-        "batch_stats": {"b": {"mean": np.float64([[1 / 3]])}},
-    }
-    write_weights(path, tree, {"pool": "max", "note": "æ"})
-    back, metadata = read_weights(str(path))
-    assert metadata == {"pool": "max", "note": "æ"}
-    assert jax.tree.structure(back) == jax.tree.structure(tree)
-    for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(tree), strict=True):
-        assert ours.dtype == theirs.dtype
-        assert ours.shape == theirs.shape
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_weights_without_metadata(tmp_path):
-    write_weights(tmp_path / "w.safetensors", {"a": np.zeros(1)}, {})
-    assert read_weights(tmp_path / "w.safetensors")[1] == {}
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_weights_that_are_not_finite_are_named(tmp_path, value):
-    path = tmp_path / "bad.safetensors"
-    leaf = np.zeros((2, 3), np.float32)
-    leaf[1, 2] = value
-    write_weights(path, {"params": {"fine": np.ones(3), "dense1.0": {"kernel": leaf}}}, {})
-    with pytest.raises(ValueError, match=r"weights in .*bad\.safetensors are not finite: params/dense1\.0/kernel$"):
-        read_weights(path)
-    with pytest.raises(ValueError, match=r"not finite: params/dense1\.0/kernel$"):
-        load(weights=path)
-
-
-def test_no_file_of_weights(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.safetensors"):
-        read_weights(tmp_path / "none.safetensors")
-
-
-# PyTorch's weights.
-
-
-def test_npz_with_torch_names(tmp_path):
-    pytest.importorskip("torch", reason="the reference implementation of DenseNet needs PyTorch")
-    from support import torch_densenet
-
-    state = {name: np.asarray(value) for name, value in torch_densenet.random_network("max").state_dict().items()}
-    x = draw((32, 32, 3))
-    np.savez(tmp_path / "average.npz", **state)
-    np.savez(tmp_path / "max.npz", pool="max", **state)
-    for pool in ("average", "max"):
-        network = load(layer="transition1", weights=tmp_path / f"{pool}.npz")
-        expected = DenseNet(pool=pool).apply(from_torch(state), x[None], layer="transition1")[0]
-        np.testing.assert_allclose(jax.jit(network.apply)(x), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_npz_of_another_network(tmp_path):
-    np.savez(tmp_path / "other.npz", **{"layer1.weight": np.zeros(3)})
-    with pytest.raises(ValueError, match=r"other\.npz holds no network known here"):
-        load(weights=tmp_path / "other.npz")
-    np.savez(tmp_path / "part.npz", **{"block1.layer.0.bn1.weight": np.zeros(24)})
-    with pytest.raises(ValueError, match="state has missing tensors"):
-        load(weights=tmp_path / "part.npz")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(shared):
-    """Class predictions of the public checkpoint, 100 images at a time: one compilation serves all."""
-    apply = load(weights=shared / "weights" / "densenet_bc_100_12_cifar10.npz").apply
-    predict = jax.jit(lambda x: jax.vmap(apply)(x).argmax(-1))
-    with np.load(shared / "data" / "cifar10_lossless.npz") as file:
-        images, labels = file["test_images"], file["test_labels"]
-
-    def accuracy(start, stop):
-        right = [
-            predict(jnp.asarray(images[at : at + 100], jnp.float32) / 255) == labels[at : at + 100]
-            for at in range(start, stop, 100)
-        ]
-        return np.mean(right)
-
-    return accuracy
-
-
-def test_public_checkpoint_on_200_images(checkpoint):
-    assert checkpoint(0, 200) >= 0.93
-
-
-@pytest.mark.slow
-def test_public_checkpoint_on_1000_images(checkpoint):
-    assert checkpoint(0, 1000) >= 0.93
-
-
-def test_smoothing_is_for_googlenet_only(weights):
-    with pytest.raises(ValueError, match="smoothing must be 0 for densenet"):
-        load("densenet", weights=weights, smoothing=0.1)
-
-
 def test_negative_smoothing_is_refused(weights):
     with pytest.raises(ValueError, match="smoothing must be"):
         load("densenet", weights=weights, smoothing=-1.0)
@@ -468,5 +373,18 @@ def test_a_smoothed_network_is_another_one(other_weights):
     options = {"layer": "conv2", "weights": other_weights / "googlenet-bvlc.safetensors", "input_size": 32}
     plain, smooth, smoother = (load("googlenet-bvlc", **options, smoothing=width) for width in (0.0, 0.1, 0.2))
     assert len({plain.digest, smooth.digest, smoother.digest}) == 3
-    assert plain.smoothing_width == 0
-    assert smoother.smoothing_width == pytest.approx(2 * smooth.smoothing_width)
+    sites = [network.apply.sites for network in (smooth, smoother)]
+    assert len(sites[0]) == len(sites[1]) == 4  # three convolutions and a pool
+    for narrow, wide in zip(*sites, strict=True):
+        assert wide.width == pytest.approx(2 * narrow.width)
+
+
+@pytest.mark.parametrize("name", ["densenet", "srnet"])
+def test_every_network_can_be_smoothed(name):
+    layer = {"densenet": "dense1.1", "srnet": "block1"}[name]
+    smooth = load(name, layer=layer, input_size=8, smoothing=0.1)
+    assert len(smooth.apply.sites) == {"densenet": 4, "srnet": 2}[name]
+    x = smooth.typical_inputs()[0]
+    assert x.shape == smooth.input_shape
+    plain = load(name, layer=layer, input_size=8).apply(x)
+    assert 0 < np.linalg.norm(smooth.apply(x) - plain) < 0.5 * np.linalg.norm(plain)

@@ -1,21 +1,18 @@
 """Results that no network made: plausible numbers of every kind, for whatever consumes `Results`."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
 from jifv.critical import CriticalSpace
 from jifv.evaluate import Choice
-from jifv.experiments.experiment import OBJECTIVES, Experiment, Results
+from jifv.experiments.experiment import Experiment
+from jifv.experiments.results import OBJECTIVES, Calibrated, Evaluation, Realized, Reoptimized, Results
 from jifv.experiments.studies import STUDIES, Preset
 
 WIDTHS = {"classifier": 10, "dense3": 342, "inception4c": 512, "block8": 64}
 """Number of features of each layer."""
-
-_PER_SAMPLE = (
-    *("parameters", "images", "response", "significance", "cosine", "gradient_norm", "prediction", "singular_values"),
-    *("gap", "beta", "stationarity", "prediction_on_v", "gap_on_v"),
-)
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -47,7 +44,7 @@ def fake(
     objectives = _objectives(np.random.default_rng(experiment.seed), s, n)
     objectives[canonical] = np.eye(n)[np.arange(canonical.sum()) * n // max(canonical.sum(), 1)]
     rng = np.random.default_rng(seed + 1000)
-    chosen, whole = _basis(n, reduced=experiment.jacobians > 0), np.eye(n)
+    chosen, whole = _basis(n, reduced=experiment.critical_samples > 0), np.eye(n)
     q = chosen.shape[1]
     outlier = rng.uniform(size=s) < 0.02
     degrees = prediction * np.where(outlier, 8, 1) * rng.lognormal(0, 0.5, s)
@@ -73,16 +70,11 @@ def fake(
     beta[:, 1] += 0.5 if q < n else 0
     values = np.sort(rng.uniform(0.01, 3, (s, n)), -1)[:, ::-1].copy()
     values[:, -1] *= 1e-3
-    results = Results(
-        experiment=experiment,
-        feature_names=CLASSES if n == 10 else tuple(str(index) for index in range(n)),
-        objectives=_single(objectives),
-        canonical=canonical,
-        random=_single(vectors["random"]),
+    realized = Realized(
         parameters=_single(images),
         images=_single(images),
         response=_single(vectors["response"]),
-        significance=_single(rng.uniform(1, 5, s)),
+        value=_single(rng.uniform(1, 5, s)),
         cosine=_single(np.cos(np.radians(angles["response"]))),
         gradient_norm=_single(rng.lognormal(-4, 1, s)),
         adam_steps=np.full(s, experiment.settings.adam_steps),
@@ -92,41 +84,98 @@ def fake(
         prediction=_single(vectors["prediction"]),
         singular_values=_single(values),
         gap=_single(rng.uniform(0.5, 1, s)),
-        silent=np.zeros((s, n), bool),
+        dead=np.zeros((s, n), bool),
         beta=_single(beta / beta.sum(-1, keepdims=True)),
         stationarity=_single(rng.lognormal(-4, 0.5, s)),
-        spaces=[CriticalSpace(chosen, np.ones((n, 1)) / np.sqrt(n), 0.01, 0.4)] if q < n else [],
+    )
+    calibrated = Calibrated(
+        spaces=[CriticalSpace(chosen, np.ones((n, 1)) / np.sqrt(n), 0.01, 0.4, 9.0, "fake")] if q < n else [],
         choice=Choice(int(q < n), np.array([88.0, prediction][: 1 + (q < n)]), np.array([85.0, 80.0][: 1 + (q < n)])),
         basis=_single(chosen),
-        prediction_on_v=_single(on_v),
-        gap_on_v=_single(rng.uniform(0.5, 1, s)),
-        angles={name: _single(rows) for name, rows in angles.items()},
-        off_v=_single(1 - np.sum(np.square(objectives @ chosen), -1)),
-        reoptimized={
-            name: _single(np.clip(images + (1 - ssim[name])[:, None, None, None] * rng.normal(size=images.shape), 0, 1))
-            for name in OBJECTIVES
-        },
-        ssim={name: _single(rows) for name, rows in ssim.items()},
+        prediction=_single(on_v),
+        gap=_single(rng.uniform(0.5, 1, s)),
+    )
+    reoptimized = {
+        name: _single(np.clip(images + (1 - ssim[name])[:, None, None, None] * rng.normal(size=images.shape), 0, 1))
+        for name in OBJECTIVES
+    }
+    similarities = {name: _single(rows) for name, rows in ssim.items()}
+    results = Results(
+        experiment=experiment,
+        feature_names=CLASSES if n == 10 else tuple(str(index) for index in range(n)),
+        objectives=_single(objectives),
+        canonical=canonical,
+        random=_single(vectors["random"]),
+        realized=realized,
+        calibrated=calibrated,
+        reoptimized=Reoptimized(reoptimized, similarities),
+        evaluation=Evaluation(
+            angles={name: _single(rows) for name, rows in angles.items()},
+            off_v=_single(1 - np.sum(np.square(objectives @ chosen), -1)),
+            ssim=dict(similarities),
+        ),
         seconds={"visualize": 4.0 * n / 64, "jacobian": 0.02 * n, "invert": 1e-6 * n**2, "reoptimize": 0.9}
-        | ({"critical": 0.002} if experiment.jacobians else {}),
+        | ({"critical": 0.002} if experiment.critical_samples else {}),
         devices=[1],
+        commits=["0123456789abcdef"],
     )
     return lose(results, not_finite)
+
+
+def changed(results: Results, **changes: Any) -> Results:
+    """The same results with other values of fields, of whichever record; `calibrated` has two names of `realized`."""
+    calibrated = {"prediction_on_v": "prediction", "gap_on_v": "gap"}
+    owned: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        owner = "calibrated" if name in calibrated else _OWNERS[name]
+        owned.setdefault(owner, {})[calibrated.get(name, name)] = value
+    own = owned.pop("results", {})
+    return replace(results, **own, **{name: replace(getattr(results, name), **some) for name, some in owned.items()})
+
+
+def field_of(results: Results, name: str) -> Any:
+    """A field of the results, of whichever record."""
+    owner = _OWNERS[name]
+    return getattr(results if owner == "results" else getattr(results, owner), name)
+
+
+_RECORDS = {"calibrated": Calibrated, "evaluation": Evaluation, "realized": Realized}
+_OWNERS = {each.name: "results" for each in fields(Results)} | {
+    each.name: owner for owner, record in _RECORDS.items() for each in fields(record)
+}
 
 
 def lose(results: Results, samples: tuple[int, ...]) -> Results:
     """The same results with some samples that met NaN."""
     rows = list(samples)
-    lost = {"finite": results.finite.copy()}
-    lost["finite"][rows] = False
-    for name in _PER_SAMPLE:
-        lost[name] = getattr(results, name).copy()
-        lost[name][rows] = np.nan
-    for name in ("angles", "ssim", "reoptimized"):
-        lost[name] = {key: values.copy() for key, values in getattr(results, name).items()}
-        for values in lost[name].values():
-            values[rows] = np.nan
-    return results._replace(**lost)
+
+    def without(record: Any) -> dict[str, Any]:
+        changes = {}
+        for each in fields(record):
+            value = getattr(record, each.name)
+            if isinstance(value, dict):
+                changes[each.name] = {name: _filled(values, rows) for name, values in value.items()}
+            elif isinstance(value, np.ndarray) and each.name not in ("basis", "off_v"):
+                changes[each.name] = _filled(value, rows)
+        return changes
+
+    finite = results.realized.finite.copy()
+    finite[rows] = False
+    return replace(
+        results,
+        realized=replace(results.realized, **without(results.realized) | {"finite": finite}),
+        calibrated=replace(results.calibrated, **without(results.calibrated)),
+        reoptimized=replace(results.reoptimized, **without(results.reoptimized)),
+        evaluation=replace(results.evaluation, **without(results.evaluation)),
+    )
+
+
+def _filled(values: np.ndarray, rows: list[int]) -> np.ndarray:
+    """A copy with NaN in some rows, if it can hold NaN."""
+    values = values.copy()
+    if np.issubdtype(values.dtype, np.floating):
+        values[rows] = np.nan
+    return values
 
 
 def fake_study(name: str, preset: Preset = "quick", *, samples: int | None = None, **options) -> list[Results]:
@@ -136,8 +185,8 @@ def fake_study(name: str, preset: Preset = "quick", *, samples: int | None = Non
         if samples is not None:
             cell = replace(cell, samples=samples, canonical=min(cell.canonical, samples // 2))
         n = cell.features or WIDTHS[cell.layer]
-        hard = cell.settings.power == 0 and (n > 32 or cell.aggregation in ("mean", "pick"))
-        angle = min(88.0, (2 + n / 100) * (12 if hard else 1) / (1 + cell.settings.power / 8))
+        hard = cell.significance.power == 0 and (n > 32 or cell.aggregation in ("mean", "pick"))
+        angle = min(88.0, (2 + n / 100) * (12 if hard else 1) / (1 + cell.significance.power / 8))
         cells.append(fake(cell, **{"seed": number, "prediction": angle, **options}))
     return cells
 

@@ -21,7 +21,7 @@ def main(folder, process="0", processes="1", port=""):
     from support.toy import UNEVEN, network, response, scores
 
     from jifv import invert_batch, sample_mesh
-    from jifv.experiments.experiment import identity, run
+    from jifv.experiments.run import identity, run
     from jifv.experiments.store import Store
 
     experiment, net, mesh = UNEVEN, network(scores), sample_mesh()

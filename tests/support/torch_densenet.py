@@ -1,4 +1,6 @@
-"""DenseNet-BC for CIFAR-10 in PyTorch, with the names of public checkpoints: the reference for the Flax module."""
+"""DenseNet-BC for CIFAR in PyTorch, with the names of public checkpoints: the reference for the Flax module."""
+
+import math
 
 import torch
 from support.torch_reference import activations, randomized
@@ -41,18 +43,19 @@ class Transition(nn.Module):
 
 
 class TorchDenseNet(nn.Module):
-    def __init__(self, pool, depth=16, growth=12, classes=10):
+    def __init__(self, pool, blocks=(16, 16, 16), growth=12, reduction=0.5, classes=10):
         super().__init__()
         self.register_buffer("shift", torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor([0.2023, 0.1994, 0.2010])[:, None, None], persistent=False)
-        channels = 2 * growth
+        self.blocks, channels = blocks, 2 * growth
         self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
-        for block in (1, 2, 3):
+        for block, depth in enumerate(blocks, 1):
             setattr(self, f"block{block}", DenseBlock(depth, channels, growth))
             channels += depth * growth
-            if block < 3:
-                setattr(self, f"trans{block}", Transition(channels, channels // 2, pool))
-                channels //= 2
+            if block < len(blocks):
+                kept = math.floor(channels * reduction)
+                setattr(self, f"trans{block}", Transition(channels, kept, pool))
+                channels = kept
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -60,22 +63,24 @@ class TorchDenseNet(nn.Module):
 
     def forward(self, x):
         x = self.conv1((x - self.shift) / self.scale)
-        x = self.block3(self.trans2(self.block2(self.trans1(self.block1(x)))))
+        for block in range(1, len(self.blocks) + 1):
+            x = getattr(self, f"block{block}")(x)
+            x = getattr(self, f"trans{block}")(x) if block < len(self.blocks) else x
         return self.fc(self.pool(self.relu(self.bn1(x))).flatten(1))
 
 
-def random_network(pool, seed=0):
+def random_network(pool, seed=0, **architecture):
     """A network in evaluation mode; weights, biases and running statistics are all random."""
     torch.manual_seed(seed)
-    return randomized(TorchDenseNet(pool))
+    return randomized(TorchDenseNet(pool, **architecture))
 
 
 def every_layer(network, images):
     """The activations of every layer of one forward pass, channels last, under the names that jifv gives them."""
     modules = {"stem": network.conv1, "features": network.relu, "pool": network.pool, "classifier": network.fc}
-    for block in (1, 2, 3):
+    for block in range(1, len(network.blocks) + 1):
         modules[f"dense{block}"] = getattr(network, f"block{block}")
-        if block < 3:
+        if block < len(network.blocks):
             modules[f"transition{block}"] = getattr(network, f"trans{block}")
         for index, layer in enumerate(getattr(network, f"block{block}").layer):
             modules[f"dense{block}.{index}"] = layer.conv2

@@ -19,7 +19,7 @@ TOY = Experiment(
     canonical=2,
     settings=Settings(adam_steps=150, lbfgs_steps=100),
     reoptimize_steps=3,
-    jacobians=8,
+    critical_samples=8,
 )
 UNEVEN = replace(TOY, samples=11, batch_size=5, settings=replace(TOY.settings, adam_steps=60, lbfgs_steps=20))
 """Batches of 5, 5 and 1."""

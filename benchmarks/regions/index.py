@@ -1,0 +1,27 @@
+"""benchmarks/results/README.md: which results there are."""
+
+import re
+
+from harness import results
+from harness.tables import markdown
+
+from regions.registry import REGIONS, result, short
+
+
+def _index(studies):
+    names = sorted(path.stem for path in results.RESULTS.glob("*.json"))
+    shown = [one for one in map(result, names) if one.command.startswith("jifv ") == studies]
+    rows = [
+        (f"[`{one.name}`]({one.name}.json)", short(one), one.when, one.machine, f"`{_command(one)}`", one.note)
+        for one in shown
+    ]
+    return markdown(("result", "commit", "day", "machine", "command", "note"), rows, left=6)
+
+
+def _command(one):
+    """Without the folder that it was written to."""
+    return re.sub(r" --out \S+", "", one.command)
+
+
+REGIONS["studies"] = lambda: _index(studies=True)
+REGIONS["benchmarks"] = lambda: _index(studies=False)

@@ -1,0 +1,64 @@
+"""One Ctrl-C ends the command within seconds, whatever the main thread is waiting for."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from jifv.cli.errors import complain
+
+CODE = 130
+"""Exit code after Ctrl-C, by convention 128 and the number of the signal."""
+
+_GRACE = 3.0  # seconds
+
+
+@contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """End the process after Ctrl-C: in order if the main thread gets there within seconds, at once if it does not.
+
+    Python tells the main thread of Ctrl-C only between two instructions, and a compilation or a compiled program is a
+    single one that can take minutes. So a second thread waits for the signal too. Ending at once loses nothing: a
+    store has every finished batch, however the process ends.
+
+    Args:
+        message: What to tell the user.
+
+    Raises:
+        typer.Exit: Ctrl-C was pressed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may ask for signals
+        return
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    told = threading.Event()
+    threading.Thread(target=_watch, args=(ours, message, told), daemon=True).start()
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    except KeyboardInterrupt:
+        told.set()
+        complain(message)
+        raise typer.Exit(CODE) from None
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()  # which ends the watch, unless it has seen the signal
+
+
+def _watch(wake: socket.socket, message: str, told: threading.Event) -> None:
+    with wake:
+        while (received := wake.recv(1)) and received[0] != signal.SIGINT:
+            pass
+    if not received:
+        return
+    if not told.wait(_GRACE):
+        complain(message)
+    else:
+        # JAX waits for its computations when the interpreter ends.
+        threading.Event().wait(_GRACE)
+    os._exit(CODE)

@@ -1,0 +1,236 @@
+"""Run an experiment: visualize, invert, choose the critical space, re-optimize, and compare."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from jifv import evaluate
+from jifv._core.devices import in_turn, leads, together
+from jifv._core.progress import bar
+from jifv._core.provenance import commit
+from jifv.critical import critical_spaces
+from jifv.experiments.experiment import Experiment
+from jifv.experiments.problem import Problem, inverter_on, problem_of
+from jifv.experiments.results import Calibrated, Realized, Reoptimized, Results, candidates, evaluated
+from jifv.experiments.store import Store
+from jifv.inversion import stationarity
+from jifv.models import Network
+from jifv.visualization import visualize
+
+
+def run(
+    experiment: Experiment,
+    network: Network,
+    *,
+    store: Store | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = False,
+) -> Results:
+    """Run an experiment, or what is left of it.
+
+    Args:
+        experiment: What to do.
+        network: The network up to the layer, see `network_of`.
+        store: Where each batch goes once it is finished, and where finished ones come from; in memory if None.
+            See `Store.open` and `identity`.
+        mesh: Devices that share each batch, see `jifv.sample_mesh`; None for one.
+        progress: Whether to show a progress bar for every stage.
+
+    Raises:
+        ValueError: The network does not fit the experiment.
+        FloatingPointError: Fewer than two realizations are finite.
+    """
+    problem = problem_of(experiment, network, mesh)
+    code = commit()
+    how = {"devices": 1 if mesh is None else mesh.size, "commit": str(code) if code else None}
+    progress &= leads()
+    if store is None:
+        store = Store.in_memory(experiment.samples, experiment.batch_size)
+
+    for batch in store.missing("realize"):
+        done, seconds = _realize(experiment, problem, store.rows(batch), progress)
+        store.write("realize", batch, done.arrays(), seconds, **how)
+    realized = Realized(**store.read("realize"))
+    if realized.finite.sum() < 2:
+        raise FloatingPointError(f"only {realized.finite.sum()} realizations are finite: are the network's weights?")
+    calibrated, calibration_seconds = _calibrate(experiment, problem, realized)
+    realized = replace(realized, compressed=None)  # which nothing needs from here on, and large
+
+    wanted = candidates(problem.objectives, problem.random, realized, calibrated)
+    for batch in store.missing("reoptimize"):
+        rows = store.rows(batch)
+        those = {name: vectors[rows] for name, vectors in wanted.items()}
+        done, seconds = _reoptimize(experiment, problem, realized.parameters, rows, those, progress)
+        store.write("reoptimize", batch, done.arrays(), seconds, **how)
+    reoptimized = Reoptimized.of(store.read("reoptimize"))
+    return Results(
+        experiment=experiment,
+        feature_names=network.feature_names[: problem.objectives.shape[1]],
+        objectives=problem.objectives,
+        canonical=problem.canonical,
+        random=problem.random,
+        realized=realized,
+        calibrated=calibrated,
+        reoptimized=reoptimized,
+        evaluation=evaluated(problem.objectives, problem.random, realized, calibrated, reoptimized),
+        seconds=store.seconds() | calibration_seconds,
+        devices=store.devices(),
+        commits=store.commits(),
+    )
+
+
+def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
+    """List what decides the numbers of a run: the experiment, the weights, and what computes. See `Store.open`.
+
+    The commit is not part of it: a fix elsewhere must not strand a long run. Every batch carries its own instead.
+    """
+    return {
+        "experiment": asdict(experiment),
+        "weights": network.digest,
+        "versions": {name: metadata.version(name) for name in ("jifv", "jax", "jaxlib")},
+        "device": jax.devices()[0].device_kind,
+        "float64": jax.dtypes.canonicalize_dtype(np.float64) == np.float64,
+    }
+
+
+def _realize(
+    experiment: Experiment, problem: Problem, rows: Int[np.ndarray, " rows"], progress: bool
+) -> tuple[Realized, dict[str, float]]:
+    """Visualization, Jacobians and inversion of some samples; and the seconds of each."""
+    seconds: dict[str, float] = {}
+    objectives = problem.objectives[rows]
+    label = f"samples {rows[0]}–{rows[-1]}"
+    with _timed(seconds, "visualize"):
+        found = visualize(
+            problem.f,
+            *_padded(experiment, problem.start[rows], objectives),
+            significance=experiment.significance,
+            settings=experiment.settings,
+            mesh=problem.mesh,
+            progress=progress,
+            description=f"{experiment.name}: visualize {label}",
+        )
+        parameters, response = (np.asarray(each)[: len(rows)] for each in (found.parameters, found.response))
+    with _timed(seconds, "jacobian"), bar(f"{experiment.name}: Jacobians of {label}", len(rows), progress) as advance:
+        jacobians = []
+        for each in in_turn(problem.to_compressed, problem.mesh, parameters):
+            jacobians.append(each)
+            advance()
+        compressed = np.stack(jacobians)
+    with _timed(seconds, "invert"):
+        inversion = together(problem.invert, problem.mesh, response, compressed)
+    share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
+    rest = stationarity(response, compressed, objectives, significance=experiment.significance)
+    finite = np.asarray(found.finite)[: len(rows)]
+    ends = ("value", "cosine", "gradient_norm", "adam_steps", "lbfgs_steps", "on_floor")
+    realized = Realized(
+        parameters=parameters,
+        images=np.asarray(problem.to_images(jnp.asarray(parameters))),
+        response=response,
+        finite=finite,
+        **{name: np.asarray(getattr(found, name))[: len(rows)] for name in ends},
+        prediction=inversion.objective,
+        singular_values=inversion.singular_values,
+        gap=inversion.gap,
+        dead=inversion.dead,
+        beta=np.where(finite[:, None], share, np.nan),
+        stationarity=np.where(finite, rest, np.nan),
+        compressed=compressed if experiment.critical_samples else None,
+    )
+    return realized, seconds
+
+
+def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> tuple[Calibrated, dict[str, float]]:
+    """The critical spaces, the one that predicts the known objectives best, and the predictions with it."""
+    objectives, seconds = problem.objectives, {}
+    spaces, bases = [], [np.eye(objectives.shape[1], dtype=objectives.dtype)]
+    predictions, gaps = [realized.prediction], [realized.gap]
+    if realized.compressed is not None:
+        used = np.flatnonzero(realized.usable)[: experiment.critical_samples]
+        with _timed(seconds, "critical"):
+            spaces = critical_spaces(realized.compressed[used])
+        for space in spaces:
+            bases.append(space.basis.astype(objectives.dtype))
+            solve = inverter_on(experiment, problem.mesh, bases[-1])
+            inversion = together(solve, problem.mesh, realized.response, realized.compressed)
+            predictions.append(inversion.objective)
+            gaps.append(inversion.gap)
+    usable = realized.usable
+    support = [1.0, *(space.gap for space in spaces)]
+    choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable], gaps=support)
+    calibrated = Calibrated(
+        spaces=spaces,
+        choice=choice,
+        basis=bases[choice.index],
+        prediction=predictions[choice.index],
+        gap=gaps[choice.index],
+    )
+    # Algorithm 1 runs once for all samples: each gets an equal share.
+    return calibrated, {name: value / experiment.samples for name, value in seconds.items()}
+
+
+def _reoptimize(
+    experiment: Experiment,
+    problem: Problem,
+    parameters: Float[np.ndarray, "s *p"],
+    rows: Int[np.ndarray, " rows"],
+    wanted: dict[str, np.ndarray],
+    progress: bool,
+) -> tuple[Reoptimized, dict[str, float]]:
+    """Images re-optimized for each objective, and their similarity to those before; and the seconds."""
+    seconds: dict[str, float] = {}
+    images, similarities = {}, {}
+    before = problem.to_images(jnp.asarray(parameters[rows]))
+    with _timed(seconds, "reoptimize"):
+        for name, objectives in wanted.items():
+            after = evaluate.reoptimize(
+                problem.f,
+                *_padded(experiment, parameters[rows], _usable(objectives, problem.objectives[rows])),
+                significance=experiment.significance,
+                steps=experiment.reoptimize_steps,
+                settings=experiment.settings,
+                mesh=problem.mesh,
+                progress=progress,
+                description=f"{experiment.name}: re-optimize {rows[0]}–{rows[-1]} for the {name}",
+            )
+            changed = problem.to_images(after[: len(rows)])
+            images[name] = np.asarray(changed)
+            similarities[name] = np.asarray(evaluate.ssim(_in_unit_range(before), _in_unit_range(changed)))
+    # The paper's table has the seconds of one re-optimization.
+    return Reoptimized(images, similarities), {name: value / len(wanted) for name, value in seconds.items()}
+
+
+def _padded(experiment: Experiment, *arrays):
+    """The same arrays with their last row repeated to the size of a full batch: one shape, and so one compilation."""
+    rows = np.minimum(np.arange(min(experiment.batch_size, experiment.samples)), len(arrays[0]) - 1)
+    return tuple(array[rows] for array in arrays)
+
+
+def _usable(wanted: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+    """Objectives of unit length; where there is none (not finite, zero), the fallback, whose result is discarded."""
+    length = np.linalg.norm(wanted, axis=-1, keepdims=True)
+    good = np.isfinite(length) & (length > 0)
+    return np.where(good, wanted / np.where(good, length, 1), fallback)
+
+
+def _in_unit_range(images: Array) -> Array:
+    """Inputs as images with values in [0, 1]: a frame of SRNet has a mask and normals in [-1, 1], then its depth."""
+    if images.shape[-1] != 5:
+        return images
+    return jnp.concatenate([(images[..., :4] + 1) / 2, images[..., 4:]], -1)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - began

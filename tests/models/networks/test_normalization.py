@@ -1,0 +1,155 @@
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jifv.models.networks.layers import Norm, local_response_norm, moments
+
+
+def draw(shape, dtype=np.float32, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def assert_close(ours, theirs, tolerance):
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == other.dtype
+        scale = np.abs(other).max() + 1e-30
+        np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=tolerance)
+
+
+# Batch normalization.
+
+
+@pytest.fixture
+def normalization():
+    """Input, our variables and the same for flax.linen.BatchNorm; float64."""
+    x = 2 * draw((3, 4, 5, 6), np.float64) + 1
+    params = {"scale": draw(6, np.float64, 1), "bias": draw(6, np.float64, 2)}
+    statistics = {"mean": draw(6, np.float64, 3), "var": jnp.abs(draw(6, np.float64, 4)) + 0.5}
+    return x, {"params": params, "batch_stats": statistics}
+
+
+def test_norm_in_training_against_flax(x64, normalization):
+    x, variables = normalization
+    reference = nn.BatchNorm(use_running_average=False, momentum=0.9, epsilon=1e-5)
+    ours, updated = Norm().apply(variables, x, moments(x), mutable=["batch_stats"])
+    theirs, expected = reference.apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], expected["batch_stats"]["mean"], atol=1e-12)
+    # Flax's running variance is biased; PyTorch's, and ours, is not.
+    old = variables["batch_stats"]["var"]
+    unbiased = 0.9 * old + (expected["batch_stats"]["var"] - 0.9 * old) * (60 / 59)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], unbiased, atol=1e-12)
+    np.testing.assert_allclose(
+        updated["batch_stats"]["var"], 0.9 * old + 0.1 * np.var(x, (0, 1, 2), ddof=1), atol=1e-12
+    )
+
+
+def test_gradient_of_norm_in_training_against_flax(x64, normalization):
+    x, variables = normalization
+    reference = nn.BatchNorm(use_running_average=False, momentum=0.9, epsilon=1e-5)
+    weight = draw(x.shape, np.float64, seed=5)
+
+    def ours(params, x):
+        out, _ = Norm().apply({**variables, "params": params}, x, moments(x), mutable=["batch_stats"])
+        return jnp.sum(weight * jnp.sin(out))
+
+    def theirs(params, x):
+        out, _ = reference.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return jnp.sum(weight * jnp.sin(out))
+
+    assert_close(*(jax.grad(f, (0, 1))(variables["params"], x) for f in (ours, theirs)), 1e-12)
+
+
+def test_norm_in_evaluation(x64, normalization):
+    x, variables = normalization
+    known = jax.tree.map(np.asarray, variables["params"] | variables["batch_stats"])
+    expected = (np.asarray(x) - known["mean"]) / np.sqrt(known["var"] + 1e-5) * known["scale"] + known["bias"]
+    ours, updated = Norm().apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(ours, expected, atol=1e-12)
+    jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
+
+
+def test_initializing_in_training_mode_counts_no_batch():
+    x = draw((2, 3, 3, 4)) + 5
+    statistics = Norm().init(jax.random.key(0), x, moments(x))["batch_stats"]
+    np.testing.assert_array_equal(statistics["mean"], 0)
+    np.testing.assert_array_equal(statistics["var"], 1)
+
+
+def test_moments(x64):
+    x = 3 * draw((2, 3, 4, 5), np.float64) + 1
+    mean, variance = moments(x)
+    np.testing.assert_allclose(mean, np.mean(x, (0, 1, 2)), atol=1e-12)
+    np.testing.assert_allclose(variance, np.var(x, (0, 1, 2)), atol=1e-12)
+
+
+def test_channels_that_hardly_vary_stay_finite():
+    """E[x²] − E[x]² of a large constant is rounding error of either sign: hundreds where x is 1e5, in float32."""
+    x = jnp.broadcast_to(jnp.asarray(np.geomspace(1e2, 1e5, 64), jnp.float32), (4, 7, 7, 64))
+    assert np.any(np.mean(np.square(x), (0, 1, 2)) < np.square(np.mean(x, (0, 1, 2))))  # it does happen
+    mean, variance = jax.jit(moments)(x)
+    assert np.all(np.asarray(variance) >= 0)
+    np.testing.assert_allclose(mean, x[0, 0, 0], rtol=1e-5)
+
+    @jax.jit
+    def total(x):
+        variables = Norm().init(jax.random.key(0), x)
+        return jnp.sum(Norm().apply(variables, x, moments(x), mutable=["batch_stats"])[0])
+
+    assert np.isfinite(total(x))
+    assert np.all(np.isfinite(jax.grad(total)(x)))
+
+
+# Local response normalization.
+
+
+@given(window=st.sampled_from([1, 3, 5, 7]), channels=st.integers(1, 9), alpha=st.floats(1e-4, 3))
+@settings(max_examples=10)
+def test_response_norm_is_its_formula(window, channels, alpha):
+    """Also where the window is wider than there are channels."""
+    x = 3 * np.asarray(draw((2, 3, 2, channels)), np.float64)
+    expected = np.zeros_like(x)
+    for channel in range(channels):
+        neighbours = x[..., max(channel - window // 2, 0) : channel + window // 2 + 1]
+        expected[..., channel] = x[..., channel] / (2 + alpha / window * np.sum(neighbours**2, -1)) ** 0.75
+    ours = local_response_norm(jnp.asarray(x, np.float32), window, alpha, 2.0)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 0.5])
+def test_response_norm_and_its_gradient_against_torch(x64, alpha):
+    torch = pytest.importorskip("torch")
+    x, weight = 100 * draw((2, 3, 4, 7), np.float64), draw((2, 3, 4, 7), np.float64, seed=1)
+
+    @jax.jit
+    def ours(x):
+        out, pull = jax.vjp(partial(local_response_norm, alpha=alpha), x)
+        return out, pull(weight)[0]
+
+    image = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)).requires_grad_(True)
+    out = torch.nn.LocalResponseNorm(5, alpha=alpha, beta=0.75, k=1)(image)
+    out.backward(torch.tensor(np.asarray(weight).transpose(0, 3, 1, 2)))
+    theirs = (tensor.detach().permute(0, 2, 3, 1).numpy() for tensor in (out, image.grad))
+    for one, other in zip(ours(x), theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12 * np.abs(other).max())
+    assert np.abs(np.asarray(ours(x)[0]) / x - 1).max() > 0.01  # it does something
+
+
+def test_response_norm_in_place_and_under_vmap():
+    x = 50 * draw((3, 2, 2, 6))
+    single = jax.vmap(lambda image: local_response_norm(image[None])[0])
+    np.testing.assert_allclose(single(x), jax.jit(local_response_norm)(x), rtol=1e-6)
+    np.testing.assert_array_equal(local_response_norm(jnp.zeros((1, 1, 1, 4))), 0)
+
+
+def test_response_norm_refuses_an_even_window():
+    with pytest.raises(ValueError, match="window must be odd, got 4"):
+        local_response_norm(jnp.zeros((1, 2, 2, 4)), 4)
