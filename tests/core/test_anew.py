@@ -132,3 +132,15 @@ def test_what_compiles_for_a_function_warns():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             call(f)
+
+
+def test_so_does_an_objective_function_of_the_users():
+    start = jnp.ones((1, 3))
+
+    def distance():
+        return lambda r, v: -jnp.sum((r - v) ** 2)
+
+    f = respond()
+    jifv.visualize(f, start, start, significance=distance(), settings=FEW)
+    with pytest.warns(RecompilationWarning, match=r"significance \(.*distance.*\) equals a function that was passed"):
+        jifv.visualize(f, start, start, significance=distance(), settings=FEW)
