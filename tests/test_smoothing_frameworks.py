@@ -138,13 +138,13 @@ def test_normalizations_keep_their_variance():
 
 
 def small_densenet(pool="max"):
-    net = densenet.DenseNet(pool=pool, blocks=(2, 2), growth=4)
+    net = densenet.DenseNet(pool=pool, blocks=(2, 1), growth=4)
     variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     noise = lambda leaf: leaf + 0.3 * jnp.asarray(draw(*leaf.shape, seed=leaf.size), leaf.dtype)  # noqa: E731
     variables = {"params": jax.tree.map(noise, variables["params"]), "batch_stats": variables["batch_stats"]}
 
     def apply(x):
-        return net.apply(jax.tree.map(lambda leaf: leaf.astype(x.dtype), variables), x[None], layer="dense2")[0]
+        return net.apply(jax.tree.map(lambda leaf: leaf.astype(x.dtype), variables), x[None], layer="transition1")[0]
 
     return apply
 
@@ -160,7 +160,7 @@ def test_dense_block_twin_is_what_the_automatic_rounding_makes(x64, monkeypatch)
     np.testing.assert_allclose(
         [site.width for site in by_twin.sites], [site.width for site in automatic.sites], rtol=1e-6
     )
-    assert len(by_twin.sites) == 2 * (2 + 2) + 2  # of each layer two, of the transition ReLU and pool
+    assert len(by_twin.sites) == 2 * 2 + 2  # of each layer two, of the transition ReLU and pool
     for site in by_twin.sites:
         assert "densenet.py" in site.source or "layers.py" in site.source
     weights = draw(*by_twin(x[0]).shape, seed=2)
@@ -177,7 +177,7 @@ def test_dense_block_twin_is_what_the_automatic_rounding_makes(x64, monkeypatch)
 def test_hand_written_convolutions_survive():
     smoothed = smooth(small_densenet("average"), np.random.default_rng(0).uniform(0, 1, (1, 8, 8, 3)))
     program = str(jax.make_jaxpr(smoothed)(jnp.zeros((8, 8, 3))))
-    assert program.count("bwd=_convolve_backward") >= 5
+    assert program.count("bwd=_convolve_backward") >= 3
     assert "bwd=_rounded_backward" in program
     assert "bwd=_dense_backward" not in program
 
@@ -202,7 +202,7 @@ def test_max_mean_is_that_with_smoothing(x64):
 
 @pytest.mark.slow
 def test_googlenet_is_that_of_its_own_smoothing():
-    images = np.random.default_rng(0).uniform(0, 1, (2, 48, 48, 3)).astype(np.float32)
+    images = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (2, 48, 48, 3)), jnp.float32)
     plain, own = googlenet.GoogLeNet(), googlenet.GoogLeNet(smoothing=0.1)
     variables = plain.init(jax.random.key(0), images)
     with jax.default_matmul_precision("highest"):

@@ -1,5 +1,6 @@
 """From a jaxpr to a program: calls inlined, control flow looked into, hand-written derivatives judged."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ _KEEPS = frozenset({
 """Primitives whose results are >= 0 for operands that are."""
 _THROUGH = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "pcast", "pvary", "reshape", "squeeze"})
 """Primitives that change nothing but shape or type."""
+_FOLDED = {"add": operator.add, "div": operator.truediv, "mul": operator.mul, "sub": operator.sub}
 _OF_STEPS = frozenset(WITHOUT_ROUNDED.values())
 
 
@@ -237,8 +239,9 @@ class _Flattening:
             or (name == "mul" and inputs[0] == inputs[1])
             or (name == "sub" and self.is_variance(*inputs))
         )
-        number = facts[0].number if name in _THROUGH and len(facts) == 1 else None
-        return Facts(any(fact.depends for fact in facts), active, nonnegative and _is_real(dtype), number)
+        number = _folded(name, [fact.number for fact in facts]) if jnp.issubdtype(dtype, jnp.floating) else None
+        nonnegative = nonnegative and _is_real(dtype) if number is None else not number < 0
+        return Facts(any(fact.depends for fact in facts), active, nonnegative, number)
 
     def is_variance(self, left: Atom, right: Atom) -> bool:
         """Whether a difference is mean(x²) − mean(x)², as normalizations compute it."""
@@ -275,6 +278,15 @@ def _joined(facts: Sequence[Facts]) -> Facts:
     depends, active, nonnegative, numbers = zip(*facts, strict=True)
     number = numbers[0] if len(set(numbers)) == 1 else None
     return Facts(any(depends), any(active), all(nonnegative), number)
+
+
+def _folded(name: str, numbers: Sequence[float | None]) -> float | None:
+    """The number that an operation on numbers gives."""
+    if None in numbers or (name == "div" and numbers[1] == 0):
+        return None
+    if name in _THROUGH and len(numbers) == 1:
+        return numbers[0]
+    return _FOLDED[name](*numbers) if name in _FOLDED else None
 
 
 def _key(equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Any:
