@@ -81,7 +81,7 @@ class Smoothed:
     replaced: tuple[LeftAlone, ...]
     _kinds: tuple[str, ...]
     _widths: tuple[float | None, ...]
-    _traced: dict[Any, Callable] = field(default_factory=dict)
+    _traced: dict[Any, Callable] = field(default_factory=dict, init=False)
 
     def __call__(self, x: Float[Array | np.ndarray, "..."]) -> Any:
         """Evaluate the smoothed function for one sample; batch it with `jax.vmap`.
