@@ -1,19 +1,19 @@
 """Critical spaces: from Jacobians to the spaces that the spectrum supports, for a few to hundreds of features.
 
-    python benchmarks/critical.py --out benchmarks/results/critical
+    python benchmarks/critical.py --out benchmarks/results
 
-The Jacobians have full rank but for the direction (1, ..., 1), common to all, as that of a softmax is: n scores
-are a random readout, with columns that sum to zero, of 3 n inner features with a spectrum over two decades. They are
-float32. Processor seconds tell how much of the wall clock's belongs to other processes; the first call, which
-compiles, is not counted. The last column is the dimension of V with its gap, for each V found: (n − 1) alone is right.
+Except for the direction (1, …, 1), which all share as behind a softmax, the Jacobians have full rank: n scores are a
+random readout, with columns that sum to zero, of 3 n inner features with a spectrum over two decades. They are float32.
+Processor seconds tell how much of the wall-clock time belongs to other processes. The first call compiles and does not
+count. The last column has the dimension of each V found, and its gap: n − 1 alone is right.
 """
 
 import time
 from functools import partial
 
 import numpy as np
-import pairs
-from tables import Table
+from harness import pairs
+from harness.tables import Table
 
 CASES = [(32, 10), (32, 100), (32, 256), (32, 512)]
 """Samples and features."""
@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--features", type=int, default=512, help="leave out cases with more (default: %(default)s)")
     options = parser.parse_args()
 
-    import jifv
+    from jifv.critical import critical_spaces, singular_pairs
 
     columns = ("samples", "n", "stage", "s", "processor s", "V, gap")
     table = Table("critical", columns, threads=options.threads, out=options.out)
@@ -53,11 +53,11 @@ def main():
         if features > options.features:
             continue
         batch = jacobians(samples, features)
-        jifv.singular_pairs(batch)
+        singular_pairs(batch)
         for _ in range(options.rounds):
-            *seconds, found = timed(partial(jifv.singular_pairs, batch))
+            *seconds, found = timed(partial(singular_pairs, batch))
             table.row(samples, features, "singular pairs", *seconds, "")
-            *seconds, spaces = timed(partial(jifv.critical_spaces, found))
+            *seconds, spaces = timed(partial(critical_spaces, found))
             text = ", ".join(f"{space.basis.shape[1]} ({space.gap:.2g})" for space in spaces)
             table.row(samples, features, "critical spaces", *seconds, text)
 

@@ -1,8 +1,8 @@
 """Inverse feature visualization: from an input back to the objective it was optimized for.
 
 The data's path is the table of contents: parametrize → (network) → aggregate → response → significance → objectives →
-visualization → jacobian → inversion → critical → evaluate. Each step is a module of that name, with more than what is
-here; the networks are in `jifv.models`.
+smoothing → visualization → jacobian → inversion → critical → evaluate. Each step is a module of that name, with more
+than what is here; the networks are in `jifv.models`.
 """
 
 from jifv._core.devices import sample_mesh
@@ -16,6 +16,7 @@ from jifv.objectives import canonical_objectives, sparse_objectives
 from jifv.parametrize import Parametrization, fourier, geometry, pixels
 from jifv.response import compose
 from jifv.significance import Significance
+from jifv.smoothing import smooth
 from jifv.visualization import Settings, Visualization, visualize
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "pixels",
     "reoptimize",
     "sample_mesh",
+    "smooth",
     "sparse_objectives",
     "ssim",
     "stationarity",

@@ -13,51 +13,59 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jifv._core.check import check_nonnegative, check_positive
+from jifv._core.check import check_positive
+from jifv._smoothing.twins import rounded_by
 
 Aggregation: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
 
 
-def max_mean(window: int = 3, stride: int = 2, *, smoothing: float | int = 0.0) -> Aggregation:
+def max_mean(window: int = 3, stride: int = 2) -> Aggregation:
     """Max-pool over positions without padding, then average what is left. The default of the method.
 
     Args:
         window: Side of the square window.
         stride: Step of the window in both directions. Positions that no whole window reaches are ignored.
-        smoothing: Width s ≥ 0 of a smooth maximum s·log(mean(exp(x/s))), in units of the activations. It lies between
-            mean and maximum and is differentiable everywhere, so that a visualization can become stationary.
 
     Returns:
         The aggregation. Where the maximum is attained more than once its gradient is shared.
 
     Raises:
-        TypeError: `window` or `stride` is not an integer, or `smoothing` is no number.
-        ValueError: `window` or `stride` is not positive, or `smoothing` negative or not finite; later, activations are
-            not of shape (h, w, n) or the window does not fit them.
+        TypeError: `window` or `stride` is not an integer.
+        ValueError: `window` or `stride` is not positive; later, activations are not of shape (h, w, n) or the window
+            does not fit them.
     """
     check_positive("window", window)
     check_positive("stride", stride)
-    check_nonnegative("smoothing", smoothing)
 
     def aggregate(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:
         _check_positions(activations)
         if min(activations.shape[:2]) < window:
             raise ValueError(f"window must fit the layer, got {window} for {activations.shape[:2]} positions")
-        for axis in (0, 1):
-            # A maximum of shifted slices, one axis at a time, instead of `lax.reduce_window`, whose gradient
-            # (select-and-scatter) is 5 to 25 times slower on CPUs.
-            count = (activations.shape[axis] - window) // stride + 1
-            last = (count - 1) * stride + 1
-            slices = [lax.slice_in_dim(activations, i, i + last, stride, axis) for i in range(window)]
-            if smoothing:
-                # One axis after the other is the same as both at once, because the mean of means is the mean.
-                exponents = jnp.stack(slices) / smoothing
-                activations = smoothing * (jax.nn.logsumexp(exponents, axis=0) - math.log(window))
-            else:
-                activations = reduce(jnp.maximum, slices)
-        return jnp.mean(activations, axis=(0, 1))
+        return jnp.mean(_pool(activations, window, stride), axis=(0, 1))
 
     return aggregate
+
+
+def _smooth_pool(width, activations, window, stride):
+    # One axis after the other is the same as both at once, because the mean of means is the mean.
+    for axis in (0, 1):
+        exponents = jnp.stack(_shifted(activations, axis, window, stride)) / width
+        activations = width * (jax.nn.logsumexp(exponents, axis=0) - math.log(window))
+    return activations
+
+
+@rounded_by(_smooth_pool, whole=True)
+def _pool(activations, window, stride):
+    for axis in (0, 1):
+        activations = reduce(jnp.maximum, _shifted(activations, axis, window, stride))
+    return activations
+
+
+def _shifted(activations, axis, window, stride):
+    # A maximum of shifted slices, one axis at a time, instead of `lax.reduce_window`, whose gradient
+    # (select-and-scatter) is 5 to 25 times slower on CPUs.
+    last = (activations.shape[axis] - window) // stride * stride + 1
+    return [lax.slice_in_dim(activations, i, i + last, stride, axis) for i in range(window)]
 
 
 def mean(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:

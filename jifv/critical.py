@@ -83,7 +83,7 @@ def singular_pairs(jacobians: Float[ArrayLike, "s n m"]) -> SingularPairs:
     vectors, few_values, _ = np.linalg.svd(triangles.transpose(0, 2, 1))
     values = np.zeros(vectors.shape[:2])
     values[:, : few_values.shape[1]] = few_values
-    values[values <= values.shape[1] * float(jnp.finfo(dtype).eps) * values[:, :1]] = 0
+    values[values <= jacobians.shape[1] * float(jnp.finfo(dtype).eps) * values[:, :1]] = 0
     return SingularPairs(vectors, values)
 
 
@@ -266,7 +266,7 @@ class _Spectra(NamedTuple):
         ratios = values / np.where(values[:, :1] > 0, values[:, :1], 1)
         steps = np.unique(np.append(ratios, [0, np.inf]))
         rows = (ratios[:, :, None] * vectors.transpose(0, 2, 1)).reshape(-1, shape[1])
-        pooled = np.linalg.qr(rows / np.sqrt(shape[0]), mode="r")
+        pooled = np.asarray(np.linalg.qr(rows / np.sqrt(shape[0]), mode="r"))
         return cls(vectors, ratios, steps, pooled, shape[1] * float(np.finfo(float).eps))
 
     def common_cokernel(self, step: int, *, at_least: int = 1) -> Basis:

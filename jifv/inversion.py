@@ -17,17 +17,17 @@ from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float
 
 from jifv._core.anew import warn_if_anew
-from jifv._core.check import check_fraction, check_objectives, concrete
+from jifv._core.check import check_fraction, check_objectives
 from jifv._core.devices import in_turn, over_samples
 from jifv._core.progress import bar
 from jifv._core.tuning import compiler_options
-from jifv._invert.solve import Inversion, solve
+from jifv._invert.solve import Inversion, check_basis, solve
 from jifv._visualize.result import Visualization, unpacked
 from jifv.jacobian import compress, linearize
 from jifv.response import Response, feature_count
 from jifv.significance import Significance, check_invertible
 
-__all__ = ["Inversion", "check_basis", "invert", "invert_at", "invert_batch", "stationarity"]
+__all__ = ["Inversion", "invert", "invert_at", "invert_batch", "stationarity"]
 
 
 def invert(
@@ -196,30 +196,6 @@ def stationarity(
     dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
     arrays = (array.astype(dtype) for array in (response, jacobian, objectives))
     return _stationarity(*arrays, significance=significance)
-
-
-def check_basis(basis: ArrayLike, features: int) -> None:
-    """Raise unless `basis` is (n, q) with n = `features`, 1 ≤ q ≤ n and columns orthonormal to 1e-3.
-
-    Raises:
-        TypeError: The basis is complex.
-        ValueError: The shape is another, or the columns are not finite and orthonormal (not checked while
-            tracing).
-    """
-    shape = jnp.shape(basis)
-    if len(shape) != 2 or shape[0] != features:
-        raise ValueError(f"basis must have shape (n, q) with n = {features} features, got {shape}")
-    if shape[1] == 0:
-        raise ValueError("basis has no columns: V of dimension 0 leaves no objective to look for")
-    if shape[1] > features:
-        raise ValueError(f"basis has more columns than rows, {shape}: its columns cannot be orthonormal")
-    if jnp.issubdtype(jnp.result_type(basis), jnp.complexfloating):
-        raise TypeError("basis must be real, got complex numbers")
-    if concrete(basis):
-        columns = np.asarray(basis, np.float64)
-        error = np.max(np.abs(columns.T @ columns - np.eye(shape[1])))
-        if not error <= 1e-3:  # `not <=`, so that NaN is an error as well
-            raise ValueError(f"basis must have orthonormal columns: QᵀQ differs from the identity by {error:.3g}")
 
 
 def _check_linearization(response: Array, jacobian: Array) -> None:

@@ -87,6 +87,8 @@ def visualize(
     parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
     _check(f, parameters, objectives, significance)
     warn_if_anew("f", f)
+    if not isinstance(significance, Significance):
+        warn_if_anew("significance", significance)
     count = parameters.shape[0]
     if batch_size is None:
         batch_size = count

@@ -1,4 +1,4 @@
-"""The networks of the paper as Flax modules, with weights that this project trained or converts."""
+"""The paper's networks as Flax modules, with weights that this project has trained or converts."""
 
 from jifv.models.files.cache import store
 from jifv.models.files.convert import Converted, convert

@@ -1,4 +1,4 @@
-"""One door to every network: ``load("densenet", layer="dense3")`` gives x → activations and what goes with it."""
+"""Load any network: `load("densenet", layer="dense3")` returns x → activations and what belongs to it."""
 
 import operator
 import re
@@ -16,7 +16,8 @@ from jifv.models.files import cache
 from jifv.models.files.convert import CARDS, convert
 from jifv.models.files.storage import check_digest, digest, read_weights
 from jifv.models.networks import densenet, frames, googlenet, srnet
-from jifv.parametrize import fourier
+from jifv.parametrize import fourier, geometry
+from jifv.smoothing import smooth
 
 _SHIPPED = Path(__file__).parent / "weights"
 
@@ -29,19 +30,17 @@ class Network(NamedTuple):
 
     Attributes:
         apply: Pure function from one input (H, W, C) to the layer's activations, (h, w, n) or (n,); batch it with
-            ``jax.vmap``.
+            `jax.vmap`.
         input_shape: (H, W, C).
         output_shape: (h, w, n) or (n,).
-        name: Name the network was loaded by.
+        name: Name that the network was loaded by.
         layer: Name of the tapped layer.
         layers: Names of all layers that can be tapped, from input to output.
-        feature_names: Name of each channel of the layer: its index, or, in the last layer, the class or quantity. For
-            GoogLeNet that is the index as well, in the order of ILSVRC-2012. Ten scores of a DenseNet-BC are taken for
-            CIFAR-10's, unless the file's metadata name the ``classes``, separated by commas.
+        feature_names: Name of each channel of the layer: its index or, in the last layer, the class or quantity.
+            GoogLeNet has indices there too, in the order of ILSVRC-2012. Ten scores of a DenseNet-BC are assumed to be
+            CIFAR-10's unless the file's metadata lists `classes`, separated by commas.
         card: The model card (Markdown): data, recipe, accuracy, licence.
-        digest: sha256 of the weights, whatever file they are in, and of their smoothing.
-        smoothing_width: Width of a smooth maximum over the layer's positions that goes with the network's smoothing,
-            see `jifv.max_mean`; 0 without smoothing.
+        digest: sha256 of the weights and the smoothing, independent of the file format.
     """
 
     apply: Callable[[jax.Array], jax.Array]
@@ -53,24 +52,27 @@ class Network(NamedTuple):
     feature_names: tuple[str, ...]
     card: str
     digest: str
-    smoothing_width: float = 0.0
 
     @property
     def features(self) -> int:
         """Number of channels of the tapped layer, n."""
         return self.output_shape[-1]
 
+    def typical_inputs(self) -> jax.Array:
+        """Draw four random inputs with the spectrum of natural images, (4, H, W, C): what `jifv.smooth` measures on."""
+        return _typical_inputs(self.input_shape)
+
 
 class Listing(NamedTuple):
-    """What is known of a network without loading it.
+    """What is known about a network without loading it.
 
     Attributes:
         name: Name to load it by.
-        path: Its file of weights; None if there is none yet.
-        missing: How to come by the file, if there is none.
-        source: Where the weights are from.
-        licence: Their licence.
-        accuracy: As the model card says it.
+        path: File of its weights; None if it is not there yet.
+        missing: How to get the file, if it is not there.
+        source: Where the weights come from.
+        licence: Licence of the weights.
+        accuracy: Accuracy, as the model card states it.
     """
 
     name: str
@@ -82,12 +84,12 @@ class Listing(NamedTuple):
 
 
 def available() -> tuple[str, ...]:
-    """Names of the networks whose weights are there: inside the package, or converted to the cache folder."""
+    """Return the names of the networks whose weights are there: in the package or in the cache folder."""
     return tuple(listing.name for listing in listings() if listing.path)
 
 
 def listings() -> tuple[Listing, ...]:
-    """All networks that have a name, there or not."""
+    """List all networks that have a name, whether or not their weights are there."""
     return tuple(_listing(name, entry) for name, entry in _ENTRIES.items())
 
 
@@ -99,27 +101,29 @@ def load(
     input_size: int | tuple[int, int] | None = None,
     smoothing: float = 0.0,
 ) -> Network:
-    """Loads a network up to a layer.
+    """Load a network up to a layer.
 
     Args:
-        name: ``"densenet"`` (DenseNet-BC(100, 12), CIFAR-10, ten classes) or ``"densenet-no-deer"`` (the same, trained
+        name: `"densenet"` (DenseNet-BC(100, 12), CIFAR-10, ten classes) or `"densenet-no-deer"` (the same, trained
             without class 4), RGB in [0, 1], 32×32, and either of them for a file `weights` with a DenseNet-BC of any
-            depth, growth, reduction and number of classes; ``"googlenet"`` (torchvision's) or ``"googlenet-bvlc"``
-            (Caffe's), ImageNet, RGB in [0, 1], 224×224, which ``jifv models fetch`` or ``convert`` puts into the cache
-            folder; ``"srnet"``, frames of 5 channels (see `SRNet`), 32×32.
-        layer: The layer to tap; an error lists the names. The default is the last one.
-        weights: A file to use instead: safetensors written by ``write_weights``, or anything that `convert` reads.
-        input_size: Side, or height and width, of the input, if not the one above. All networks are convolutions
-            up to a mean over positions, so that any size will do that leaves a position to every layer.
-        smoothing: Rounds off the kinks of a GoogLeNet's ReLU and max pooling over so many times what is typical of
-            their inputs, see `GoogLeNet`; 0 is the network itself.
+            depth, growth, reduction and number of classes; `"googlenet"` (torchvision's) or `"googlenet-bvlc"`
+            (Caffe's), ImageNet, RGB in [0, 1], 224×224, which `jifv models fetch` or `convert` puts into the cache
+            folder; `"srnet"`, frames of 5 channels (see `SRNet`), 32×32.
+        layer: The layer to tap, by default the last one. The error for an unknown layer lists all of them.
+        weights: Another file to load: safetensors written by `write_weights`, or anything that `convert` reads.
+        input_size: Side, or height and width, of the input, if not the size above. All networks are convolutional up to
+            a mean over positions, so any size works for which every layer has a position.
+        smoothing: Round off the kinks of ReLU and max pooling by `jifv.smooth`, with this width and the network's
+            `typical_inputs`; 0 is the network itself. The aggregation has kinks, too: smooth both at once by
+            `jifv.smooth(lambda x: aggregate(network.apply(x)), network.typical_inputs())`.
 
     Raises:
-        ValueError: If the name, the layer, the size, the smoothing or a tensor's name or shape is not as expected.
-        FileNotFoundError: If there are no such weights; the message says how to come by them.
+        ValueError: If the name, the layer, the size, the smoothing, or a tensor's name or shape is wrong, or if the
+            file is damaged.
+        FileNotFoundError: If the weights are not there; the message says how to get them.
     """
     if name not in _ENTRIES:
-        raise ValueError(f"name must be one of {', '.join(_ENTRIES)}; got {name!r}")
+        raise ValueError(f"name must be one of {', '.join(_ENTRIES)}, got {name!r}")
     kind = _ENTRIES[name].kind
     path = Path(weights) if weights else _found(name)
     model, variables, metadata = _read(path, name, kind)
@@ -130,15 +134,12 @@ def load(
     check_nonnegative("smoothing", smoothing)
     tapped: str = model.layer_names[-1] if layer is None else layer
     if tapped not in model.layer_names:
-        raise ValueError(f"layer must be one of {', '.join(model.layer_names)}; got {layer!r}")
-    width = 0.0
-    if smoothing:
-        if not isinstance(model, googlenet.GoogLeNet):
-            raise ValueError(f"smoothing must be 0 for {name}: only GoogLeNet can be smoothed; got {smoothing}")
-        metadata = {**metadata, "smoothing": repr(float(smoothing))}
-        model, variables, width = _smooth(model, variables, size, tapped, float(smoothing))
+        raise ValueError(f"layer must be one of {', '.join(model.layer_names)}, got {layer!r}")
     apply = _tap(model, variables, (*size, kind.channels), name=name, layer=tapped, content=kind.content)
     output_shape = jax.eval_shape(apply, jax.ShapeDtypeStruct((*size, kind.channels), jnp.float32)).shape
+    if smoothing:
+        metadata = {**metadata, "smoothing": repr(float(smoothing))}
+        apply = smooth(apply, _typical_inputs((*size, kind.channels)), float(smoothing))
     names = tuple(metadata["classes"].split(",")) if "classes" in metadata else kind.outputs
     if tapped != model.layer_names[-1] or len(names) != output_shape[-1]:
         names = tuple(map(str, range(output_shape[-1])))
@@ -152,15 +153,14 @@ def load(
         feature_names=names,
         card=card,
         digest=digest(variables, metadata.get("pool", "") + metadata.get("smoothing", "")),
-        smoothing_width=width,
     )
 
 
 class _Kind(NamedTuple):
-    """An architecture: what a network is apart from the values of its weights.
+    """An architecture: everything about a network except the values of its weights.
 
-    ``module`` makes the network from a file's shapes and metadata, ``shapes`` says which shapes its weights must have.
-    ``size`` is the side of an input; ``outputs`` names the channels of the last layer, if it has as many.
+    `module` makes the network from a file's shapes and metadata; `shapes` returns the shapes that its weights must
+    have. `size` is the side of an input. `outputs` names the channels of the last layer, if there are equally many.
     """
 
     title: str
@@ -205,8 +205,8 @@ _SRNET = _Kind(
 class _Entry(NamedTuple):
     """A network by its name.
 
-    ``shipped`` is its file in the package, None for one that is converted to the cache; ``digest`` is the
-    `Network.digest` of what ships, so that a damaged file is noticed. Cached files hold their own.
+    `shipped` is its file in the package, None if it is converted to the cache. `digest` is the `Network.digest` of the
+    shipped weights, so that damage is noticed; files in the cache contain their own.
     """
 
     kind: _Kind
@@ -219,13 +219,13 @@ _ENTRIES = {
     "densenet": _Entry(
         _DENSENET,
         "densenet_bc_100_12_cifar10",
-        "train them by python -m jifv.models.training.densenet",
+        "train it with `python -m jifv.models.training.densenet`",
         "5609cf76542eb6ace0982ca48793524c70feb7f4395ec04fb53a84b64af15e82",
     ),
     "densenet-no-deer": _Entry(
         _DENSENET,
         "densenet_bc_100_12_cifar10_no_deer",
-        "train them by python -m jifv.models.training.densenet",
+        "train it with `python -m jifv.models.training.densenet`",
         "0308b42637faca757b85cb752bd25511a8874c3ebd8af57582ab9819badf5f8b",
     ),
     "googlenet": _Entry(
@@ -241,7 +241,7 @@ _ENTRIES = {
     "srnet": _Entry(
         _SRNET,
         "srnet",
-        "train them by python -m jifv.models.training.srnet",
+        "train it with `python -m jifv.models.training.srnet`",
         "efa07ff0fb5beaffc5ffff01aeeda584232deb432c21a1ea61f2924f535d4d0b",
     ),
 }
@@ -276,7 +276,7 @@ def _card(path: Path) -> str:
 
 
 def _said(card: str, subject: str) -> str:
-    """What follows ``- Subject:`` in a model card."""
+    """Return what follows `- Subject:` in a model card."""
     line = re.search(rf"^- {subject}: (.*)$", card, re.MULTILINE)
     return line[1].replace("**", "") if line else ""
 
@@ -286,18 +286,18 @@ def _size(model: Any, kind: _Kind, name: str, size: Any) -> tuple[int, int]:
     try:
         height, width = (operator.index(side) for side in sides)
     except (TypeError, ValueError):
-        raise TypeError(f"input_size must be a whole number or two, (height, width); got {size!r}") from None
+        raise TypeError(f"input_size must be an integer or a pair (height, width), got {size!r}") from None
     if min(height, width) < model.smallest:
         raise ValueError(f"input_size must be at least {model.smallest} for {name}, got {size!r}")
     return height, width
 
 
 def _read(path: Path, name: str, kind: _Kind) -> tuple[Any, dict, Mapping[str, str]]:
-    """The network in a file, its variables and their metadata."""
+    """Return the network in a file, its variables and their metadata."""
     if path.suffix != ".safetensors":
         converted = convert(path)
         if _ENTRIES[converted.name].kind is not kind:
-            raise ValueError(f"weights in {path} are those of {converted.name}; load them by that name, not {name}")
+            raise ValueError(f"weights in {path} are those of {converted.name}: load them by that name, not by {name}")
         variables, metadata = converted.variables, converted.metadata
     else:
         variables, metadata = read_weights(path)
@@ -309,7 +309,7 @@ def _read(path: Path, name: str, kind: _Kind) -> tuple[Any, dict, Mapping[str, s
         if key not in found:
             what = f"{key} of shape {wanted[key]} is missing"
         elif key not in wanted:
-            what = f"{key} is left over"
+            what = f"{key} is unknown"
         else:
             what = f"{key} must have shape {wanted[key]}, got {found[key]}"
         count = f"{len(different)} of {len(wanted)} entries differ"
@@ -324,23 +324,19 @@ def _tap(
 
     def apply(x: jax.Array) -> jax.Array:
         if x.shape != input_shape:
-            raise ValueError(f"x must have shape {input_shape} for {name}; got {x.shape}; batch with jax.vmap")
+            raise ValueError(f"x must have shape {input_shape} for {name}, got {x.shape}; use jax.vmap for a batch")
         if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"x must hold floats, {content}, for {name}; got {x.dtype}; divide bytes by 255")
+            raise TypeError(f"x must hold floats, {content}, for {name}, got {x.dtype}; divide bytes by 255")
         return model.apply(jax.tree.map(lambda leaf: leaf.astype(x.dtype), variables), x[None], layer=layer)[0]
 
     return apply
 
 
-def _smooth(
-    model: googlenet.GoogLeNet, variables: dict, size: tuple[int, int], layer: str, smoothing: float
-) -> tuple[googlenet.GoogLeNet, dict, float]:
-    """The smoothed network with its scales, measured on random images with the spectrum of natural ones."""
-    phi = fourier((*size, 3), decay=1.0, std=1.0)
+def _typical_inputs(shape: tuple[int, int, int]) -> jax.Array:
+    phi = fourier(shape, decay=1.0, std=1.0)
     images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), 4))
-    smooth = model.clone(smoothing=smoothing)
-    with jax.default_matmul_precision("highest"):  # the same widths on every device
-        activations = jnp.asarray(model.apply(variables, images, layer=layer))
-        calibrated = googlenet.calibrate(smooth, variables, images, layer=layer)
-    typical = jnp.sqrt(jnp.mean(jnp.square(activations)))
-    return smooth, calibrated, smoothing * float(typical)
+    if not frames.is_frame(shape[2]):
+        return images
+    # A frame whose azimuth, polar angle, depth and mask vary as the colours of a natural image do.
+    surface = geometry(shape[:2], mask="continuous")
+    return jax.vmap(surface.apply)(jax.scipy.special.logit(images[..., :4]))

@@ -58,6 +58,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+def pytest_configure(config):
+    # Tests make equal functions anew on purpose; tests/core/test_anew.py expects the warning. Ignored here and not
+    # in pyproject.toml, where pytest would import jifv, to find the category, before its types are checked.
+    config.addinivalue_line("filterwarnings", "ignore::jifv._core.anew.RecompilationWarning")
+
+
 @pytest.fixture
 def x64():
     """Float64 within one test."""

@@ -2,6 +2,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import fv_step
@@ -128,7 +129,7 @@ def test_memory_is_that_of_the_step():
 # The scripts.
 
 
-@pytest.mark.parametrize("name", ["fv_step", "growth", "inversion", "jacobian", "roofline"])
+@pytest.mark.parametrize("name", ["critical", "fv_step", "growth", "inversion", "jacobian", "roofline", "smoothing"])
 def test_help(name):
     command = [sys.executable, BENCHMARKS / f"{name}.py", "--help"]
     assert "--rounds" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -213,12 +214,12 @@ def test_script(name, options, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "written"),
     [
+        ("critical", "--features 10", {"critical"}),
         ("fv_step", "--alternatives --networks srnet --size 8 --batches 2 --rounds 1", {"alternatives"}),
         ("growth", "--stages inversion --rounds 1 --name part", {"part"}),
         ("inversion", "--entries 4e4 --rounds 1", {"inversion", "inversion-accuracy"}),
-        ("lbfgs", "--batches 1 --iterations 2", {"lbfgs"}),
-        ("precision", "--cases dncl --samples 2", {"precision"}),
         ("roofline", "--networks srnet --batch 1 --matrix 64 --rounds 1", {"roofline", "million"}),
+        ("smoothing", "--networks srnet --size 8 --batches 1 --rounds 1", {"smoothing"}),
     ],
 )
 def test_script_without_pytorch(name, options, written, tmp_path):
@@ -227,3 +228,18 @@ def test_script_without_pytorch(name, options, written, tmp_path):
     assert {path.stem for path in tmp_path.glob("*.json")} == written
     for path in tmp_path.glob("*.json"):
         assert not any("unavailable" in row for row in results.read(path).rows)
+
+
+@pytest.mark.slow
+def test_a_row_of_precision():
+    import precision
+
+    short = replace(precision.CASES["dncl"].settings, adam_steps=4, lbfgs_steps=2)
+    cell = replace(precision.CASES["dncl"], samples=2, canonical=1, settings=short)
+    assert list(precision.stages(short).values()) == [3, 4, None]
+    problem, basis = precision.problem_of(cell, precision.network_of(cell)), precision.complement_of_ones(10)
+    exact = precision.row(cell, problem, basis, 0)
+    with precision.emulated("bfloat16"):
+        rounded = precision.row(cell, problem, basis, 3)
+    assert np.isfinite([exact, rounded]).all()
+    assert exact != rounded

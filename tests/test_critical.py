@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from subspaces import largest_angle, orthonormal, planted
+from support.subspaces import largest_angle, orthonormal, planted
 
 from jifv.critical import SingularPairs, critical_space, critical_spaces, merge, principal_vectors, singular_pairs
 

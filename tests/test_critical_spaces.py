@@ -9,9 +9,11 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from subspaces import largest_angle, orthonormal, planted
+from support.subspaces import largest_angle, orthonormal, planted
 
 from jifv.critical import SingularPairs, critical_space, critical_spaces, singular_pairs
+from jifv.jacobian import linearize
+from jifv.models import load
 
 # -- Nested intervals.
 
@@ -223,6 +225,22 @@ def test_nothing_is_separated_where_a_side_is_empty():
     for threshold, reason in ((1e-6, "no direction is common"), (1.0, "every direction is common")):
         space = critical_space(jacobians, threshold=threshold)
         assert (space.gap, space.reason) == (1, reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dimensions"), [("densenet", [9]), ("densenet-no-deer", [9, 8])])
+def test_class_scores(name, dimensions):
+    """The softmax's direction comes first; the class that training never saw is not exactly dead."""
+    network = load(name, layer="classifier")
+    images = np.random.default_rng(27).uniform(size=(8, *network.input_shape)).astype(np.float32)
+    jacobian = jax.jit(lambda x: linearize(network.apply, x).jacobian)
+    jacobians = np.stack([jacobian(image) for image in images])
+    spaces = critical_spaces(jacobians)
+    assert [space.basis.shape[1] for space in spaces][: len(dimensions)] == dimensions
+    assert largest_angle(spaces[0].cokernel, np.ones((10, 1)) / np.sqrt(10)) < 1e-5
+    if len(dimensions) > 1:
+        deer = np.eye(10)[:, 4]
+        assert np.linalg.norm(spaces[1].cokernel.T @ deer) > 0.9
 
 
 # -- Bad input.

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.toy import FEATURES, response
+from support.toy_response import FEATURES, response
 
 import jifv
 from jifv.jacobian import linearize_batch

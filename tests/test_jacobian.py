@@ -122,7 +122,7 @@ def test_row_batch_size_must_be_an_integer():
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_no_response_function():
-    with pytest.raises(ValueError, match="one value a feature"):
+    with pytest.raises(ValueError, match="one value per feature"):
         linearize(lambda p: jnp.outer(p, p), draw(3))
     with pytest.raises(TypeError, match="one array of floats"):
         linearize(lambda p: (p, p), draw(3))

@@ -63,7 +63,7 @@ def test_compose_rejects_what_is_no_function(unchecked):
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 4), (3, 3, 4)])
 def test_feature_count_rejects_other_shapes(unchecked, shape):
-    with pytest.raises(ValueError, match=r"f must return one value a feature, shape \(n,\), got"):
+    with pytest.raises(ValueError, match=r"f must return one value per feature, shape \(n,\), got"):
         response.feature_count(lambda p: jnp.zeros(shape), jnp.zeros(3))
 
 

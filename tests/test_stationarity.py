@@ -18,9 +18,11 @@ def reference(response, jacobian, objective, power):
     return np.linalg.norm(product.T @ objective) / np.linalg.norm(objective) / largest
 
 
-@pytest.mark.parametrize("power", POWERS)
-@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (6, 40), (6, 9001)])
 @pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "power"),
+    [*((shape, 2.0) for shape in [(1, 1), (5, 3), (6, 9001)]), *(((6, 40), power) for power in POWERS)],
+)
 def test_it_is_the_definition(x64, shape, power, compressed):
     rng = generator(*shape)
     response, objectives, jacobian = *rng.normal(size=(2, 3, shape[0])), rng.normal(size=(3, *shape))

@@ -344,7 +344,7 @@ def test_argument_errors(function, unchecked):
         function(bounded, parameters.at[1, 0].set(jnp.inf), objectives)
     with pytest.raises(TypeError, match="array of floats"):
         function(bounded, parameters.astype(int), objectives)
-    with pytest.raises(ValueError, match="one value a feature"):
+    with pytest.raises(ValueError, match="one value per feature"):
         function(lambda p: p.sum(), parameters, objectives)
     with pytest.raises(TypeError, match="f must be a function, got 3"):
         function(3, parameters, objectives)

@@ -1,9 +1,10 @@
 """A warning where an equal function is passed anew: JAX compiles once per function object, so it compiles again."""
 
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from types import FunctionType
+from types import CellType, FunctionType
 from typing import Any
 
 _KEPT = 64
@@ -28,22 +29,40 @@ def warn_if_anew(name: str, function: Callable) -> None:
         _known.popitem(last=False)
     if earlier is not function:
         _known[key] = function
+        frame, level = sys._getframe(), 1
+        while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "jifv":
+            frame, level = frame.f_back, level + 1
         label = getattr(function, "__qualname__", repr(function))
         warnings.warn(
             f"{name} ({label}) equals a function that was passed before, but is another object, so it compiles again; "
             "make it once and pass the same object",
             RecompilationWarning,
-            stacklevel=3,
+            stacklevel=level,  # whoever called jifv
         )
 
 
-def _key(value: Any) -> Hashable:
-    """Return what decides whether two functions are equal: code, defaults and closures, and so on within these."""
+def _key(value: Any, around: tuple[int, ...] = ()) -> Hashable:
+    """Return what decides whether two functions are equal: their code, defaults and closures, and so on within these.
+
+    `around` are the functions that this one was found in, in which a recursive function finds itself again.
+    """
     if isinstance(value, FunctionType):
-        cells = tuple(_key(cell.cell_contents) for cell in value.__closure__ or ())
-        return (value.__code__, tuple(map(_key, value.__defaults__ or ())), cells)
+        if id(value) in around:
+            return around.index(id(value))
+        around = (*around, id(value))
+        defaults = (*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items()))
+        cells = tuple(_key(_content(cell), around) for cell in value.__closure__ or ())
+        return (value.__code__, _key(defaults, around), cells)
     if isinstance(value, (int, float, str, bytes, type(None))):
         return value
     if isinstance(value, tuple):
-        return tuple(map(_key, value))
+        return tuple(_key(item, around) for item in value)
     return id(value)
+
+
+def _content(cell: CellType) -> Any:
+    """Return what a variable of a closure holds; None while it holds nothing."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

@@ -141,6 +141,9 @@ def by_leader(action: Callable[[], _T]) -> _T | None:
     Returns:
         What the action returned; None in the other processes.
     """
+    if jax.process_count() > 1:
+        # The others may still be reading what the last action wrote, and would find what this one writes.
+        multihost_utils.sync_global_devices("before the leader acts")
     result = error = None
     if leads():
         try:

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
+from jifv._core.check import concrete
 from jifv._core.linalg import right_singular, triangle
 from jifv.significance import Significance
 
@@ -46,6 +47,30 @@ class Inversion(NamedTuple):
         *batch, features = np.shape(self.objective) or (0,)
         *_, dimension = np.shape(self.singular_values) or (0,)
         return f"Inversion(batch {tuple(batch)}, {features} features, V of dimension {dimension})"
+
+
+def check_basis(basis: ArrayLike, features: int) -> None:
+    """Raise unless `basis` is (n, q) with n = `features`, 1 ≤ q ≤ n and columns orthonormal to 1e-3.
+
+    Raises:
+        TypeError: The basis is complex.
+        ValueError: The shape is another, or the columns are not finite and orthonormal (not checked while
+            tracing).
+    """
+    shape = jnp.shape(basis)
+    if len(shape) != 2 or shape[0] != features:
+        raise ValueError(f"basis must have shape (n, q) with n = {features} features, got {shape}")
+    if shape[1] == 0:
+        raise ValueError("basis has no columns: V of dimension 0 leaves no objective to look for")
+    if shape[1] > features:
+        raise ValueError(f"basis has more columns than rows, {shape}: its columns cannot be orthonormal")
+    if jnp.issubdtype(jnp.result_type(basis), jnp.complexfloating):
+        raise TypeError("basis must be real, got complex numbers")
+    if concrete(basis):
+        columns = np.asarray(basis, np.float64)
+        error = np.max(np.abs(columns.T @ columns - np.eye(shape[1])))
+        if not error <= 1e-3:  # `not <=`, so that NaN is an error as well
+            raise ValueError(f"basis must have orthonormal columns: QᵀQ differs from the identity by {error:.3g}")
 
 
 def solve(

@@ -22,6 +22,7 @@ from jifv.models import Network, load
 from jifv.parametrize import Parametrization
 from jifv.response import Response, compose
 from jifv.significance import Significance
+from jifv.smoothing import Smoothed, smooth
 
 _SSIM_WINDOW = 11
 
@@ -55,13 +56,12 @@ class Problem(NamedTuple):
 
 
 def network_of(experiment: Experiment, *, weights: str | Path | None = None) -> Network:
-    """Load the network of an experiment; see `jifv.models.load`, which says what can go wrong."""
+    """Load the network of an experiment as it is; see `jifv.models.load`, which says what can go wrong."""
     return load(
         experiment.network,
         layer=experiment.layer,
         weights=weights,
         input_size=experiment.input_size,
-        smoothing=experiment.smoothing,
     )
 
 
@@ -72,7 +72,7 @@ def check(experiment: Experiment, network: Network) -> None:
         ValueError: The layer has fewer features than wanted, the aggregation or the parametrization does not fit, or
             the input is smaller than the window of SSIM.
     """
-    _composed(experiment, network)
+    _parts(experiment, network)
 
 
 def problem_of(experiment: Experiment, network: Network, mesh: Mesh | None = None) -> Problem:
@@ -86,7 +86,12 @@ def problem_of(experiment: Experiment, network: Network, mesh: Mesh | None = Non
     Raises:
         ValueError: See `check`.
     """
-    phi, f, features = _composed(experiment, network)
+    phi, aggregation, features = _parts(experiment, network)
+    if experiment.smoothing:
+        rounded = _smoothed(network, aggregation, float(experiment.smoothing))
+        f = _response(phi.apply, rounded, aggregate.identity)
+    else:
+        f = _response(phi.apply, network.apply, aggregation)
     objectives_key, start_key, random_key = jax.random.split(jax.random.key(experiment.seed), 3)
     objectives, canonical = _objectives(objectives_key, experiment, features)
     return Problem(
@@ -108,8 +113,8 @@ def inverter_on(experiment: Experiment, mesh: Mesh | None, basis: np.ndarray) ->
     return jax.jit(over_samples(partial(invert, basis=basis, **options), mesh))
 
 
-def _composed(experiment: Experiment, network: Network) -> tuple[Parametrization, Response, int]:
-    """Parametrization and response function, checked by their shapes alone, and the number of features."""
+def _parts(experiment: Experiment, network: Network) -> tuple[Parametrization, aggregate.Aggregation, int]:
+    """Parametrization and aggregation, checked by their shapes alone, and the number of features."""
     if min(network.input_shape[:2]) < _SSIM_WINDOW:
         height, width = network.input_shape[:2]
         raise ValueError(f"input_size must be at least {_SSIM_WINDOW}, the window of SSIM, got {height}×{width}")
@@ -117,7 +122,7 @@ def _composed(experiment: Experiment, network: Network) -> tuple[Parametrization
     if features > network.features:
         raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
     phi = _parametrization(experiment.parametrization, network.input_shape, experiment.std)
-    aggregation = _aggregation(experiment.aggregation, network.smoothing_width, experiment.features)
+    aggregation = _aggregation(experiment.aggregation, experiment.features)
     jax.eval_shape(aggregation, jax.ShapeDtypeStruct(network.output_shape, np.float32))
     made = jax.eval_shape(lambda key: phi.apply(phi.init(key)), jax.random.key(0)).shape
     if made != network.input_shape:
@@ -125,7 +130,7 @@ def _composed(experiment: Experiment, network: Network) -> tuple[Parametrization
             f"parametrization must make inputs of the shape {network.input_shape} that {network.name} takes, "
             f"got {made} from {experiment.parametrization}"
         )
-    return phi, _response(phi.apply, network.apply, aggregation), features
+    return phi, aggregation, features
 
 
 def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -145,9 +150,15 @@ def _parametrization(name: str, shape: tuple[int, ...], std: float) -> Parametri
 
 
 @lru_cache(_KEPT)
-def _aggregation(name: str, smoothing_width: float, features: int | None) -> aggregate.Aggregation:
-    whole = AGGREGATIONS[name](smoothing_width)
+def _aggregation(name: str, features: int | None) -> aggregate.Aggregation:
+    whole = AGGREGATIONS[name]
     return whole if features is None else aggregate.first(features, whole)
+
+
+@lru_cache(_KEPT)
+def _smoothed(network: Network, aggregation: aggregate.Aggregation, width: float) -> Smoothed:
+    # Network and aggregation together, for both have kinks; φ has none.
+    return smooth(lambda x: aggregation(network.apply(x)), network.typical_inputs(), width)
 
 
 @lru_cache(_KEPT)

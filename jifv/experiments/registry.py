@@ -5,13 +5,13 @@ from functools import partial
 
 from jifv import aggregate, parametrize
 
-AGGREGATIONS: dict[str, Callable[[float], aggregate.Aggregation]] = {
-    "max_mean": lambda smoothing: aggregate.max_mean(smoothing=smoothing),
-    "mean": lambda smoothing: aggregate.mean,
-    "pick": lambda smoothing: aggregate.pick,
-    "identity": lambda smoothing: aggregate.identity,
+AGGREGATIONS: dict[str, aggregate.Aggregation] = {
+    "max_mean": aggregate.max_mean(),
+    "mean": aggregate.mean,
+    "pick": aggregate.pick,
+    "identity": aggregate.identity,
 }
-"""Aggregations by name, for a width of smoothing."""
+"""Aggregations by name."""
 
 PARAMETRIZATIONS: dict[str, Callable[..., parametrize.Parametrization]] = {
     "pixels": parametrize.pixels,

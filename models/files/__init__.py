@@ -1,1 +1,1 @@
-"""Files of weights: read, write, convert, fetch and cache."""
+"""Weight files: reading, writing, converting, fetching and caching them."""

@@ -1,4 +1,4 @@
-"""Where converted networks are kept: the user's cache folder, or the one that ``JIFV_CACHE`` names."""
+"""Where converted networks are kept: the user's cache folder, or the one that `JIFV_CACHE` names."""
 
 import os
 from contextlib import suppress
@@ -17,7 +17,7 @@ def folder() -> Path:
 
 
 def cached(name: str) -> Path:
-    """Return the file of a converted network, which may not exist yet. The model card lies beside it, as ``.md``."""
+    """Return the file of a converted network, which may not exist yet. The model card lies beside it, as `.md`."""
     return folder() / f"{name}.safetensors"
 
 
@@ -26,13 +26,13 @@ def store(converted: Converted, path: str | Path | None = None) -> Path:
 
     Args:
         converted: The network.
-        path: File to write, ``.safetensors``; by default the one that ``load`` finds by the network's name.
+        path: File to write, `.safetensors`; by default the one that `load` finds by the network's name.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: If the path does not end in ``.safetensors``.
+        ValueError: If the path does not end in `.safetensors`.
         OSError: If a file cannot be written; the message names it, and what was there before stays.
     """
     path = Path(path) if path else cached(converted.name)

@@ -1,7 +1,7 @@
-"""Other people's files of weights as variables of the networks here; which file it is, its names of tensors tell.
+"""Convert third-party weight files to variables of our networks; the tensor names identify the source.
 
-`weight_files.read` gives the tensors under the file's own names; `googlenet_from_torchvision`, `googlenet_from_caffe`,
-`googlenet_from_npz` and `densenet.from_torch` make variables of them; `convert` does both.
+`formats.read` returns the tensors under the file's own names. `googlenet_from_torchvision`, `googlenet_from_caffe`,
+`googlenet_from_npz` and `densenet.from_torch` turn them into variables. `convert` does both.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ Tensors = dict[str, np.ndarray]
 
 
 class Converted(NamedTuple):
-    """A network from somebody else's file.
+    """A network read from a third-party file.
 
     Attributes:
-        name: ``"googlenet"`` (torchvision's), ``"googlenet-bvlc"`` or ``"densenet"``.
-        variables: For ``apply`` of the module, float32.
-        metadata: The file's name (``file``) and ``sha256``, the ``version`` of the network, ``licence``, for a
-            DenseNet its ``pool`` and its ``architecture``, such as "DenseNet-BC(100, 12), 10 classes".
+        name: `"googlenet"` (torchvision's), `"googlenet-bvlc"` or `"densenet"`.
+        variables: Variables for the module's `apply`, in float32.
+        metadata: The file's name (`file`) and `sha256`, the network's `version` and `licence`; for a DenseNet, its
+            `pool` and its `architecture`, such as "DenseNet-BC(100, 12), 10 classes".
     """
 
     name: str
@@ -34,18 +34,18 @@ class Converted(NamedTuple):
 
 
 def convert(path: str | Path) -> Converted:
-    """Reads a file of weights of any format and network known here.
+    """Read a weight file of any supported format and network.
 
-    Formats: torch.save (``.pth``, ``.pth.tar``; read without PyTorch, and nothing in it is run), ONNX, Caffe's
-    ``.caffemodel``, and ``.npz`` with a layer's kernels (HWIO) or with PyTorch's names. Networks: GoogLeNet in both
-    versions, and DenseNet-BC of any depth, growth, reduction and number of classes, which the shapes tell. A DenseNet
-    is taken to pool by averaging, unless an entry ``pool`` says otherwise, and standardizes by CIFAR-10's moments. A
-    scope in front of all names is dropped.
+    Formats: torch.save (`.pth`, `.pth.tar`; read without PyTorch and without running anything in the file), ONNX,
+    Caffe's `.caffemodel`, and `.npz` with one kernel per layer (HWIO) or with PyTorch's names. Networks: GoogLeNet in
+    both versions, and DenseNet-BC of any depth, growth, reduction and number of classes, as the shapes say. A DenseNet
+    is assumed to use average pooling unless the file has an entry `pool`, and it standardizes its input by CIFAR-10's
+    moments. A scope that prefixes every name is dropped.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the format or the network is not recognised, the file is damaged, or a tensor is missing, left
-            over, misshapen or not finite; the message names it.
+        ValueError: If the format or the network is not recognised, the file is damaged, or a tensor is missing,
+            unknown, misshapen or not finite; the message names it.
         ImportError: If the file needs the package onnx, which is not installed.
     """
     path = Path(path)
@@ -54,7 +54,7 @@ def convert(path: str | Path) -> Converted:
     source, name = next(recognised, (None, ""))
     if source is None:
         raise ValueError(
-            f"{path} holds no network known here (GoogLeNet of torchvision or BVLC, DenseNet-BC): its {len(tensors)} "
+            f"{path} holds no supported network (GoogLeNet of torchvision or BVLC, DenseNet-BC): its {len(tensors)} "
             f"tensors have other names, such as {', '.join(sorted(tensors)[:3])}"
         )
     scope = name.removesuffix(source.anchor)
@@ -69,7 +69,7 @@ def convert(path: str | Path) -> Converted:
         metadata["architecture"] = f"{model.title}, {model.classes} classes"
     for name, leaf in arrays.items():
         if not np.isfinite(leaf).all():
-            raise ValueError(f"{path} has numbers that are not finite: {name}")
+            raise ValueError(f"weights in {path} must be finite, got NaN or infinity in {name}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Converted(source.network, variables, {**metadata, "file": path.name, "sha256": digest})
@@ -79,11 +79,11 @@ def convert(path: str | Path) -> Converted:
 
 
 def googlenet_from_torchvision(tensors: Tensors) -> dict:
-    """GoogLeNet, version ``"torchvision"``, from torchvision's state.
+    """Convert torchvision's state to GoogLeNet, version `"torchvision"`.
 
     Args:
-        tensors: Names such as ``inception4c.branch2.1.bn.running_mean``, kernels OIHW. The auxiliary heads ``aux1`` and
-            ``aux2`` are ignored.
+        tensors: Names such as `inception4c.branch2.1.bn.running_mean`, kernels OIHW. The auxiliary heads `aux1` and
+            `aux2` are ignored.
 
     Raises:
         ValueError: If a tensor is missing, left over or misshapen; the message names it.
@@ -92,11 +92,11 @@ def googlenet_from_torchvision(tensors: Tensors) -> dict:
 
 
 def googlenet_from_caffe(tensors: Tensors) -> dict:
-    """GoogLeNet, version ``"bvlc"``, from the tensors of Caffe's or ONNX's file.
+    """Convert the tensors of a Caffe or ONNX file to GoogLeNet, version `"bvlc"`.
 
     Args:
-        tensors: Names such as ``inception_4c/3x3_reduce_w_0`` (kernel, OIHW) and ``…_b_0`` (bias). The auxiliary heads
-            ``loss1`` and ``loss2`` are ignored.
+        tensors: Names such as `inception_4c/3x3_reduce_w_0` (kernel, OIHW) and `…_b_0` (bias). The auxiliary heads
+            `loss1` and `loss2` are ignored.
 
     Raises:
         ValueError: If a tensor is missing, left over or misshapen; the message names it.
@@ -105,11 +105,11 @@ def googlenet_from_caffe(tensors: Tensors) -> dict:
 
 
 def googlenet_from_npz(tensors: Tensors) -> dict:
-    """GoogLeNet, version ``"bvlc"``, from kernels by the layer, as JavaScript's ports of Caffe have them.
+    """Convert one kernel and one bias per layer, as in JavaScript ports of Caffe, to GoogLeNet, version `"bvlc"`.
 
     Args:
-        tensors: Names such as ``inception_4c.3x3_reduce.kernel`` (HWIO) and ``….bias``. The auxiliary heads ``loss1``
-            and ``loss2`` are ignored.
+        tensors: Names such as `inception_4c.3x3_reduce.kernel` (HWIO) and `….bias`. The auxiliary heads `loss1`
+            and `loss2` are ignored.
 
     Raises:
         ValueError: If a tensor is missing, left over or misshapen; the message names it.
@@ -118,7 +118,7 @@ def googlenet_from_npz(tensors: Tensors) -> dict:
 
 
 _OIHW = {4: (2, 3, 1, 0), 2: (1, 0)}
-"""Axes of PyTorch's and Caffe's kernels in Flax's order, by their number: OIHW → HWIO, and those of the classifier."""
+"""Transposition of PyTorch's and Caffe's kernels to Flax's layout, by rank: OIHW → HWIO, and the classifier's."""
 
 
 def _fill(
@@ -141,7 +141,7 @@ def _fill(
         axes = layout.get(len(shape), range(len(shape)))
         expected = tuple(shape[axis] for axis in np.argsort(axes))
         if value.shape != expected:
-            raise ValueError(f"GoogLeNet ({version}) has {sources[name]} of shape {value.shape}; expected {expected}")
+            raise ValueError(f"{sources[name]} must have shape {expected} in GoogLeNet ({version}), got {value.shape}")
         arrays[name] = np.ascontiguousarray(value.transpose(axes))
     return unflatten_dict(arrays, sep="/")
 
@@ -169,7 +169,7 @@ _TORCHVISION_LEAVES = {
 
 
 def _torchvision_name(name: str) -> str:
-    """``batch_stats/inception4c/3x3/norm/mean`` → ``inception4c.branch2.1.bn.running_mean``."""
+    """`batch_stats/inception4c/3x3/norm/mean` → `inception4c.branch2.1.bn.running_mean`."""
     module, *rest = name.split("/")[1:]
     if module == "classifier":
         return {"kernel": "fc.weight", "bias": "fc.bias"}[rest[0]]
@@ -187,7 +187,7 @@ _BVLC_MODULES = {
 
 
 def _bvlc_name(name: str) -> tuple[str, str]:
-    """``params/inception4c/3x3/kernel`` → ``("inception_4c/3x3", "kernel")``."""
+    """`params/inception4c/3x3/kernel` → `("inception_4c/3x3", "kernel")`."""
     module, leaf = name.removeprefix("params/").rsplit("/", 1)
     return _BVLC_MODULES.get(module, module.replace("inception", "inception_")), leaf
 
@@ -203,7 +203,7 @@ def _npz_name(name: str) -> str:
 
 
 class _Source(NamedTuple):
-    """A network in one way of naming: the tensor that tells it, and what to do with it."""
+    """A naming scheme: the network it belongs to, the tensor that identifies it, and how to convert it."""
 
     network: str
     anchor: str
@@ -227,13 +227,13 @@ _SOURCES = (
 CARDS = {
     "googlenet": """# GoogLeNet, torchvision's version, ImageNet
 
-Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842) with batch normalization and a 3×3 convolution in the branch that
-is called 5×5. Input: RGB in [0, 1], 224×224 or another size; the network does its own preprocessing.
+Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842) with batch normalization and a 3×3 convolution in the branch named
+5×5. Input: RGB in [0, 1], 224×224 or another size; the network does its own preprocessing.
 
-- Accuracy: **69.8%** top-1, 89.5% top-5, ImageNet's validation images, centre crop; torchvision's numbers.
+- Accuracy: **69.8%** top-1, 89.5% top-5 on ImageNet's validation images, centre crop, as torchvision reports.
 - Data: ImageNet (ILSVRC 2012), 1,000 classes.
 - Source: torchvision, googlenet-1378be20.pth
-- Licence: BSD-3-Clause (torchvision), which leaves to the user what terms the training data imply.
+- Licence: BSD-3-Clause (torchvision). Whether the training data imply further terms is left to the user.
 """,
     "googlenet-bvlc": """# GoogLeNet, BVLC's version, ImageNet
 
@@ -241,28 +241,28 @@ Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842), trained by Sergio Guadarr
 normalization, biases, 5×5 convolutions. Input: RGB in [0, 1], 224×224 or another size; the network does its own
 preprocessing.
 
-- Accuracy: **68.7%** top-1, 88.9% top-5, ImageNet's validation images, centre crop; BVLC's numbers.
+- Accuracy: **68.7%** top-1, 88.9% top-5 on ImageNet's validation images, centre crop, as BVLC reports.
 - Data: ImageNet (ILSVRC 2012), 1,000 classes.
-- Source: BVLC, bvlc_googlenet.caffemodel, and its copies in ONNX and npz
-- Licence: unrestricted use (BVLC); a copy may add terms of its own.
+- Source: BVLC, bvlc_googlenet.caffemodel, and copies of it as ONNX and npz
+- Licence: unrestricted use (BVLC); a copy may add its own terms.
 """,
     "densenet": """# {architecture}
 
 Huang et al. 2017 (https://arxiv.org/abs/1608.06993), {pool} pooling in the transitions. Input: RGB in [0, 1], 32×32;
-the network standardizes it itself, by the moments of CIFAR-10.
+the network standardizes it by CIFAR-10's moments.
 
-- Accuracy: not known here.
-- Data: not known here.
+- Accuracy: unknown.
+- Data: unknown.
 - Source: a third-party checkpoint
 - Licence: that of the file.
 """,
 }
-"""What is known of each network that is converted and not trained here, whatever the file."""
+"""Model cards of the networks that are converted rather than trained here, before the line about the file."""
 
 
 def card(converted: Converted) -> str:
-    """The model card (Markdown) of a converted network."""
+    """Return the model card (Markdown) of a converted network."""
     metadata = converted.metadata
     origin = f", from {metadata['url']}" if "url" in metadata else ""
-    known = CARDS[converted.name].format_map(metadata)
+    known = CARDS[converted.name].format_map({"architecture": "DenseNet-BC", "pool": "average"} | metadata)
     return f"{known}- Converted from {metadata['file']}{origin}, sha256 {metadata['sha256']}.\n"

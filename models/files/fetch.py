@@ -1,4 +1,4 @@
-"""Downloads: a file of public weights, checked by its hash, converted, and kept in the cache folder."""
+"""Download public weights, check their hash, convert them, and keep the result in the cache folder."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,7 @@ _MEBIBYTE = 2**20
 
 
 class _Download(NamedTuple):
-    """A public file: how its sha256 begins, which is all that its publisher says of it, and how large it may be."""
+    """A public file: its URL, the first digits of its sha256 (all that the publisher tells), and its maximum size."""
 
     url: str
     sha256: str
@@ -29,25 +29,25 @@ _DOWNLOADS = {
 
 
 def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
-    """Downloads a network's public weights and converts them to the cache folder.
+    """Download a network's public weights and convert them to the cache folder.
 
-    A download that breaks off is continued by the next call. torchvision publishes the first eight digits of the
-    file's sha256, in its name; they are checked before anything is read, and the whole hash goes into the metadata.
+    The next call resumes a download that broke off. torchvision publishes the first eight digits of the sha256 in the
+    file's name. They are checked before the file is read; the full hash goes into the metadata.
 
     Args:
-        name: ``"googlenet"``.
-        url: Another place that has the same file.
-        progress: Show a bar.
+        name: `"googlenet"`.
+        url: Another place to get the same file from.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The converted file, which ``load(name)`` finds. The downloaded one is removed.
+        The converted file, which `load(name)` finds. The download itself is removed.
 
     Raises:
-        ValueError: If the name is not known, or the file is not the one expected.
-        OSError: If the file cannot be downloaded; the message says what to do by hand.
+        ValueError: If the name is unknown, or the file is not the published one.
+        OSError: If the file cannot be downloaded; the message says how to do it by hand.
     """
     if name not in _DOWNLOADS:
-        raise ValueError(f"name must be one of {', '.join(_DOWNLOADS)}; got {name!r}")
+        raise ValueError(f"name must be one of {', '.join(_DOWNLOADS)}, got {name!r}")
     published = _DOWNLOADS[name]
     file = published.url.rpartition("/")[2]
     folder = cache.folder() / "downloads"
@@ -58,12 +58,12 @@ def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
         _resume(url, partial, published.most_bytes, progress)
         partial.replace(output_file)
 
-    pooch.get_logger().setLevel("WARNING")  # or it advises to pass the whole hash, which nobody publishes
+    pooch.get_logger().setLevel("WARNING")  # or it recommends passing the full hash, which nobody publishes
     try:
         # pooch's type of a downloader has other names for its arguments than pooch passes.
         path = Path(pooch.retrieve(url, None, fname=file, path=folder, downloader=download))  # pyright: ignore[reportArgumentType]
     except OSError as error:
-        kept = "; what came is kept, call again for the rest" if partial.is_file() else ""
+        kept = "; the part that arrived is kept, call again for the rest" if partial.is_file() else ""
         raise OSError(
             f"cannot download {url}: {error}{kept}. By hand: download {published.url} and run "
             f"`jifv models convert {name} --from {file}`, which writes {cache.cached(name)}"
@@ -77,16 +77,16 @@ def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
 
 
 def _resume(url: str, partial: Path, most_bytes: int, progress: bool) -> None:
-    """Downloads what is missing of a file.
+    """Download the missing part of a file.
 
-    No ``If-Range``: the file's hash is checked in the end, and says more than a server's word on whether it changed.
+    There is no `If-Range` header: the final check of the hash proves more than the server's word that nothing changed.
     """
     start = partial.stat().st_size if partial.is_file() else 0
     _check_size(url, partial, start, most_bytes)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=30) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # there is no more
+            return  # the file is complete
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             start = 0
@@ -110,7 +110,7 @@ def _resume(url: str, partial: Path, most_bytes: int, progress: bool) -> None:
 
 
 def _check_size(url: str, partial: Path, size: int, most_bytes: int) -> None:
-    """Raise if a download has, or will have, more bytes than the file has, and remove what came of it."""
+    """Raise if a download is, or will be, larger than the published file can be, and remove what arrived."""
     if size > most_bytes:
         partial.unlink(missing_ok=True)
         raise ValueError(f"{url} has another file: it must have at most {most_bytes:,} bytes, got {size:,}")
@@ -123,4 +123,6 @@ def _check(path: Path, url: str, expected: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(expected):
         page = ", and it is a web page" if head.startswith((b"<!doctype html", b"<html")) else ""
-        raise ValueError(f"{url} has another file: its sha256 is {found}; expected {expected}…{page}. It was removed")
+        raise ValueError(
+            f"{url} has another file: its sha256 must begin with {expected}, got {found}{page}; removed it"
+        )

@@ -1,7 +1,7 @@
-"""Readers of weight files: each gives the tensors under the names and in the layouts that the file has.
+"""Readers of weight files. Each returns the tensors under the file's own names and in its layouts.
 
-Nothing in a file is ever run. What a file is its first bytes tell, except for the two that are bare protocol buffers,
-``.onnx`` and ``.caffemodel``, which go by their ending; they need the package onnx (``pip install "jifv[convert]"``).
+Nothing in a file is ever run. The first bytes identify the format, except for `.onnx` and `.caffemodel`: these are bare
+protocol buffers, are identified by their suffix, and need the package onnx (`pip install "jifv[convert]"`).
 """
 
 import math
@@ -15,11 +15,11 @@ from jifv.models.files.torch_file import LEGACY_MAGIC, check_unpacked_size, read
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a file of torch.save, ONNX, Caffe or NumPy (``.npz``).
+    """Read a file of torch.save, ONNX, Caffe or NumPy (`.npz`).
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is none of them, or damaged.
+        ValueError: If the file has another format or is damaged.
         ImportError: If the file needs the package onnx, which is not installed.
     """
     path = _existing(path)
@@ -29,7 +29,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         return read_torch(path)
     if head.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is damaged: a zip archive without its end")
+            raise ValueError(f"{path} is damaged: the end of the zip archive is missing")
         try:
             with zipfile.ZipFile(path) as archive:
                 arrays = any(name.endswith(".npy") for name in archive.namelist())
@@ -41,16 +41,16 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if path.suffix == ".caffemodel":
         return read_caffe(path)
     raise ValueError(
-        f"{path} has no format that is known here (torch.save, .onnx, .caffemodel, .npz): it begins with {head!r}"
+        f"{path} must be a file of torch.save, .onnx, .caffemodel or .npz, got one that begins with {head!r}"
     )
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of an ``.npz``.
+    """Read the arrays of an `.npz` file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, encrypted, no ``.npz``, larger than any network, or holds Python objects.
+        ValueError: If the file is damaged, encrypted, larger than any network, holds Python objects or is no `.npz`.
     """
     path = _existing(path)
     try:
@@ -65,7 +65,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _check_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-    """Raise unless an array is as large as its header says: NumPy allocates what the header says before it reads."""
+    """Raise unless an array is as large as its header claims: NumPy allocates that much before it reads."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -83,13 +83,13 @@ def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 
 
 def read_onnx(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the initializers of an ONNX graph that hold floats.
+    """Read the floating-point initializers of an ONNX graph.
 
-    Others are sizes for a reshape and the like.
+    The other initializers are target shapes and the like.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, no ONNX, or keeps its tensors in another file.
+        ValueError: If the file is damaged, is no ONNX file, or keeps its tensors in another file.
         ImportError: If the package onnx is not installed.
     """
     path = _existing(path)
@@ -109,15 +109,14 @@ def read_onnx(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_caffe(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the first two blobs, kernel and bias, of each layer of a ``.caffemodel``.
+    """Read the first two blobs, kernel and bias, of each layer of a `.caffemodel`.
 
     Returns:
-        ``conv1/7x7_s2_w_0`` (OIHW) and ``conv1/7x7_s2_b_0`` for the layer ``conv1/7x7_s2``, as Caffe2 and ONNX call
-        them.
+        `conv1/7x7_s2_w_0` (OIHW) and `conv1/7x7_s2_b_0` for the layer `conv1/7x7_s2`, the names of Caffe2 and ONNX.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or no ``.caffemodel``.
+        ValueError: If the file is damaged or no `.caffemodel`.
         ImportError: If the package onnx (which brings protobuf) is not installed.
     """
     path = _existing(path)
@@ -140,7 +139,7 @@ def _blob(blob: Any) -> np.ndarray:
     data = np.asarray(blob.data or blob.double_data, np.float32)
     if blob.HasField("shape"):
         return data.reshape(tuple(blob.shape.dim))
-    # Before it had shapes, Caffe wrote all blobs with four sides, ones in front.
+    # Before blobs had shapes, Caffe wrote four sizes for each, padded with ones in front.
     shape = (blob.num, blob.channels, blob.height, blob.width)
     while len(shape) > 1 and shape[0] == 1:
         shape = shape[1:]
@@ -162,11 +161,11 @@ _CAFFE = {
     },
     "BlobShape": {"dim": ("int64", 1, "packed")},
 }
-"""The fields of ``caffe.proto`` that hold weights: type, number and label."""
+"""The fields of `caffe.proto` that lead to the weights: type, number and label."""
 
 
 def caffe_message() -> type:
-    """The class of Caffe's message ``NetParameter``, reduced to names of layers and their weights."""
+    """Return a class for Caffe's message `NetParameter`, reduced to the layers' names and weights."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="weights.proto", package="caffe", syntax="proto2")
@@ -180,7 +179,8 @@ def caffe_message() -> type:
                 field.type, field.type_name = field.TYPE_MESSAGE, f".caffe.{kind}"
             else:
                 field.type = field.Type.Value(f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()  # its own, not the process's: somebody else may have a package caffe there
+    # Not the process's pool, where another library may have its own package caffe.
+    pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
 

@@ -1,4 +1,4 @@
-"""Weights as safetensors: a tree of arrays under names like ``params/dense1.0/conv1/kernel``."""
+"""Weights as safetensors: a tree of arrays under names like `params/dense1.0/conv1/kernel`."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ _DIGEST = "digest"
 
 
 def write_weights(path: str | Path, variables: dict, metadata: dict[str, str]) -> None:
-    """Write a network's variables and metadata to a safetensors file, with a digest that reading checks.
+    """Write a network's variables and metadata to a safetensors file, with a digest that `read_weights` checks.
 
     Raises:
         OSError: If the file cannot be written; the message names it, and what was there before stays.
@@ -27,7 +27,7 @@ def write_weights(path: str | Path, variables: dict, metadata: dict[str, str]) -
 
 
 def read_weights(path: str | Path) -> tuple[dict, dict[str, str]]:
-    """Read variables and metadata back.
+    """Read the variables and the metadata of a file of `write_weights`, or of any safetensors file.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -42,11 +42,11 @@ def read_weights(path: str | Path) -> tuple[dict, dict[str, str]]:
         variables = unflatten_dict(arrays, sep="/")
     except OSError:
         raise
-    except Exception as error:  # safetensors has errors of its own, and NumPy its own for what it does not know
+    except Exception as error:  # safetensors and NumPy each have errors of their own
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
     for name, leaf in arrays.items():
         if not np.isfinite(leaf).all():
-            raise ValueError(f"weights in {path} are not finite: {name}")
+            raise ValueError(f"weights in {path} must be finite, got NaN or infinity in {name}")
     expected = metadata.pop(_DIGEST, None)
     if expected is not None:
         check_digest(path, _digest_of_file(arrays, metadata), expected)
@@ -54,7 +54,7 @@ def read_weights(path: str | Path) -> tuple[dict, dict[str, str]]:
 
 
 def digest(variables: dict, salt: str = "") -> str:
-    """Return the sha256 of a tree of arrays, their names, types and shapes, and of a text before them."""
+    """Return the sha256 of a text followed by a tree of arrays with their names, types and shapes."""
     result = hashlib.sha256(salt.encode())
     for name, leaf in sorted(flatten_dict(variables, sep="/").items()):
         result.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
@@ -63,7 +63,7 @@ def digest(variables: dict, salt: str = "") -> str:
 
 
 def check_digest(path: str | Path, found: str, expected: str) -> None:
-    """Raise unless the weights read from a file have the digest that they had when they were written."""
+    """Raise unless the weights in a file still have the digest that they were written with."""
     if found != expected:
         raise ValueError(f"weights in {path} are damaged: their sha256 must be {expected}, got {found}")
 

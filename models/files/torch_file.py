@@ -1,8 +1,8 @@
-"""Tensors from a file of ``torch.save``, without PyTorch and without running what the file asks for.
+"""Read the tensors in a file of `torch.save`, without PyTorch and without running what the file asks for.
 
-Such a file is a pickle that refers to blocks of numbers beside it. The unpickler here knows ordered dictionaries,
-tensors, parameters and storages of numbers, and refuses everything else by its name. It returns descriptions of
-tensors; only then are the numbers read, within the bounds of their blocks.
+Such a file is a pickle that refers to blocks of numbers stored beside it. Our unpickler knows ordered dictionaries,
+tensors, parameters and storages of numbers, and refuses everything else by name. It returns descriptions of tensors.
+Only then are the numbers read, within the bounds of their blocks.
 """
 
 import collections
@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
-"""How a file begins that PyTorch before 1.6 wrote: torch's magic number, pickled."""
+"""First bytes of a file written by PyTorch before 1.6: its magic number, pickled."""
 
 MOST_BYTES = 2**30
-"""What an archive may unpack to, and what the tensors of a file may come to: many times any network here."""
+"""Limit on what an archive unpacks to and on the total size of a file's tensors; far above any network here."""
 
 _MOST_PICKLED = 2**21
-"""Bytes of a pickle, of which a GoogLeNet has 50,000: one of 400 MB takes minutes to unpickle, whatever it holds."""
+"""Limit on the length of a pickle. GoogLeNet's has 50,000 bytes; 400 MB would take minutes to unpickle."""
 
 _DTYPES = {
     "torch.DoubleStorage": "f8",
@@ -40,7 +40,7 @@ _DTYPES = {
 
 
 class _Storage(NamedTuple):
-    """A block of numbers: its key in the file and its size."""
+    """A block of numbers: its key in the file, its type and its length."""
 
     key: str
     dtype: str
@@ -62,15 +62,15 @@ class _Tensor(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of bytes as an array, which for an expanded tensor is more than its storage has."""
+        """Number of bytes as an array; an expanded tensor has more than its storage."""
         return math.prod(self.shape) * np.dtype(self.storage.dtype).itemsize
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles containers, numbers, strings and tensors, nothing else.
+    """Unpickler for containers, numbers, strings and tensors, and nothing else.
 
-    What ``find_class`` returns a pickle may call and may try to set attributes of: bound methods and types in C have
-    none to set.
+    A pickle may call whatever `find_class` returns and may try to set its attributes. Bound methods and types written
+    in C have none to set.
     """
 
     def __init__(self, file: io.BufferedIOBase):
@@ -102,17 +102,17 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the state of a network from a file of ``torch.save``, zip or legacy.
+    """Read a network's state from a file of `torch.save`, zip or legacy.
 
     Args:
-        path: A file with a state, name → tensor, or with a dictionary that has one in its entry ``state_dict``.
+        path: A file with a state (name → tensor), or with a dictionary whose entry `state_dict` is one.
 
     Returns:
-        Name → array, with torch's layouts (OIHW). Entries that are no tensors are left out.
+        Name → array, in torch's layouts (OIHW). Entries that are not tensors are left out.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or no file of ``torch.save``, or asks for anything but tensors.
+        ValueError: If the file is damaged, is no file of `torch.save`, or asks for anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -172,9 +172,9 @@ def _read_legacy(file: io.BufferedReader) -> tuple[Any, Callable[[_Storage], np.
 
 
 def _unpickle(file: io.BufferedIOBase) -> tuple[Any, dict[str, _Storage]]:
-    """Unpickle what begins here, and leave the file behind it. Return the object and the storages that it refers to.
+    """Unpickle from the file's position and move past the pickle. Return the object and the storages it refers to.
 
-    The opcodes are looked through first: a memo's index of four bytes makes Python allocate gigabytes.
+    The opcodes are checked first: a memo index of four bytes would make Python allocate gigabytes.
     """
     start = file.tell()
     content = file.read(_MOST_PICKLED + 1)
@@ -198,7 +198,7 @@ def _too_long(size: str) -> str:
 
 
 def check_unpacked_size(archive: zipfile.ZipFile) -> None:
-    """Raise unless what an archive unpacks to is as small as weights are."""
+    """Raise if an archive would unpack to more than weights ever need."""
     _check_size("what it unpacks to", sum(info.file_size for info in archive.infolist()))
 
 
@@ -215,7 +215,7 @@ def _check_byte_order(little: bool) -> None:
 def _array(tensor: _Tensor, block: np.ndarray) -> np.ndarray:
     sizes = (tensor.offset, *tensor.shape, *tensor.strides)
     last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
-    # Strides beyond the block would read the process's memory.
+    # Strides beyond the block would read other memory of the process.
     if not all(type(n) is int and n >= 0 for n in sizes) or (0 not in tensor.shape and last >= block.size):
         raise ValueError(f"a tensor of shape {tensor.shape} reaches beyond its storage {tensor.storage.key}")
     if 0 in tensor.shape:

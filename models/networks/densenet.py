@@ -8,6 +8,7 @@ parametrization feeds every network alike.
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -17,7 +18,18 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from jaxtyping import Array, Float
 
-from jifv.models.networks.layers import Conv, Norm, average_pool, convolve, flipped, gain_and_offset, max_pool, moments
+from jifv.models.networks.layers import (
+    Conv,
+    Norm,
+    average_pool,
+    convolve,
+    flipped,
+    gain_and_offset,
+    max_pool,
+    moments,
+    smooth_relu,
+)
+from jifv.smoothing import rounded_by
 
 CHANNEL_MEAN = (0.4914, 0.4822, 0.4465)
 """Mean of CIFAR-10's training images, RGB in [0, 1]."""
@@ -31,19 +43,19 @@ _POOLS = {"max": max_pool, "average": average_pool}
 
 
 class DenseNet(nn.Module):
-    """DenseNet-BC with every layer tappable by name; nothing past the tapped layer is computed.
+    """DenseNet-BC whose layers can all be tapped by name; nothing past the tapped layer is computed.
 
-    ``layer_names`` lists the taps, from input to output: ``stem`` (the first convolution), ``dense1.0`` … ``dense1.15``
-    (the 12 new channels of each bottleneck layer), ``dense1`` (their concatenation), ``transition1``, the same for
-    blocks 2 and 3, ``features`` (after the last normalization and ReLU), ``pool`` (its mean over positions) and
-    ``classifier`` (class scores before the softmax).
+    `layer_names` lists the taps, from input to output: `stem` (the first convolution), `dense1.0` … `dense1.15`
+    (the 12 new channels of each bottleneck layer), `dense1` (their concatenation), `transition1`, the same for
+    blocks 2 and 3, `features` (after the last normalization and ReLU), `pool` (its mean over positions) and
+    `classifier` (class scores before the softmax).
 
     Attributes:
-        pool: Pooling in the transitions: ``"max"`` (Reinbold & Westermann 2020, section 3.1) or ``"average"``
+        pool: Pooling in the transitions: `"max"` (Reinbold & Westermann 2020, section 3.1) or `"average"`
             (the original).
         blocks: Number of bottleneck layers in each dense block.
-        growth: New channels a bottleneck layer adds.
-        reduction: What a transition keeps of the channels.
+        growth: Number of channels that each bottleneck layer adds.
+        reduction: Fraction of the channels that a transition keeps.
         classes: Number of class scores.
     """
 
@@ -55,7 +67,7 @@ class DenseNet(nn.Module):
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """The names that ``layer`` may have, in the order of computation."""
+        """Names of the layers that can be tapped, in the order of computation."""
         names = ["stem"]
         for block, depth in enumerate(self.blocks, 1):
             names += [f"dense{block}.{index}" for index in range(depth)] + [f"dense{block}"]
@@ -65,36 +77,37 @@ class DenseNet(nn.Module):
 
     @property
     def title(self) -> str:
-        """What the literature calls the network, such as ``DenseNet-BC(100, 12)``: depth and growth."""
+        """The network's name in the literature, with depth and growth, such as `DenseNet-BC(100, 12)`."""
         return f"DenseNet-BC({2 * sum(self.blocks) + len(self.blocks) + 1}, {self.growth})"
 
     @property
     def smallest(self) -> int:
-        """The smallest side of an input that leaves a position to every layer."""
+        """Smallest side of an input for which every layer has a position."""
         return 2 ** (len(self.blocks) - 1)
 
     def kept(self, channels: int) -> int:
-        """Return how many of its channels a transition keeps."""
+        """Return how many of its input channels a transition keeps."""
         return int(channels * self.reduction)
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], *, layer: str = "classifier", train: bool = False
     ) -> Float[Array, "b *positions n"]:
-        """Activations of ``layer``.
+        """Return the activations of `layer`.
 
         Args:
             x: RGB images in [0, 1]; the paper's networks see 32×32.
-            layer: One of ``layer_names``.
-            train: Normalize with the batch's own moments and update the running ones (collection ``batch_stats``).
+            layer: One of `layer_names`.
+            train: Whether to normalize by the batch's own moments and update the running ones (collection
+                `batch_stats`).
 
         Raises:
             ValueError: If there is no such layer, or no such pooling.
         """
         if layer not in self.layer_names:
-            raise ValueError(f"layer must be one of {', '.join(self.layer_names)}; got {layer!r}")
+            raise ValueError(f"layer must be one of {', '.join(self.layer_names)}, got {layer!r}")
         if self.pool not in _POOLS:
-            raise ValueError(f"pool must be one of {', '.join(_POOLS)}; got {self.pool!r}")
+            raise ValueError(f"pool must be one of {', '.join(_POOLS)}, got {self.pool!r}")
         statistics = moments if train else lambda _: None
         dtype = x.dtype
         x = (x - jnp.asarray(CHANNEL_MEAN, dtype)) / jnp.asarray(CHANNEL_STD, dtype)
@@ -132,8 +145,8 @@ class DenseNet(nn.Module):
         x = x.mean((1, 2))
         if layer == "pool":
             return x
-        # Zero, not random: the gradient of the cross-entropy sums to zero over the classes, so the class weights
-        # keep summing to zero, and the softmax's translation invariance is an exact cokernel of the class scores.
+        # Zero rather than random: the gradient of the cross-entropy sums to zero over the classes. So do the class
+        # weights then, and the softmax's translation invariance is an exact cokernel of the class scores.
         return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="classifier")(x)
 
     def _folded(self, name):
@@ -146,13 +159,13 @@ class DenseNet(nn.Module):
 
 
 class FoldedLayer(NamedTuple):
-    """A bottleneck layer whose moments are known: 3×3(ReLU(ReLU(x · gain + offset) · squeeze + bias)).
+    """A bottleneck layer with known moments: 3×3(ReLU(ReLU(x · gain + offset) · squeeze + bias)).
 
     Attributes:
-        gain: What the first normalization multiplies with.
-        offset: What it adds.
+        gain: Factor of the first normalization.
+        offset: Summand of the first normalization.
         squeeze: The 1×1 convolution, times the gain of the second normalization.
-        bias: What the second normalization adds.
+        bias: Summand of the second normalization.
         kernel: The 3×3 convolution.
     """
 
@@ -165,11 +178,11 @@ class FoldedLayer(NamedTuple):
 
 @jax.custom_vjp
 def dense_block(x: Float[Array, "b h w c"], layers: list[FoldedLayer]) -> Float[Array, "b h w n"]:
-    """``x`` and behind it, layer by layer, what each makes of all channels before it.
+    """Return `x` followed by the new channels of each layer, which sees all channels before its own.
 
-    The channels grow in one array, and so does their gradient. Concatenated anew by each layer, they take most of the
-    memory, and at a batch of 8 the CPU spends more time on handing out that memory than on the convolutions' sums.
-    Differentiation is in reverse mode only.
+    All channels share one array, and so do their gradients. If each layer concatenated them anew, the copies would
+    dominate memory, and at a batch size of 8 a CPU would spend more time on allocating them than on the convolutions.
+    Differentiable in reverse mode only.
     """
     return _grow(x, layers)[0]
 
@@ -192,7 +205,7 @@ def _dense_forward(x, layers):
 
 def _dense_backward(saved, cotangent):
     x, grown, active, layers = saved
-    # Under jit the automatic gradient of the weights is computed only if somebody asks for it.
+    # Under jit the automatic gradient of the weights is only computed if it is used.
     _, pull_layers = jax.vjp(lambda layers: _grow(x, layers)[0], layers)
     gradient = cotangent
     for layer, inner_active in zip(reversed(layers), reversed(active), strict=True):
@@ -200,13 +213,54 @@ def _dense_backward(saved, cotangent):
         inner = convolve(gradient[..., width : width + growth], flipped(layer.kernel))
         outer = (inner * inner_active) @ (layer.squeeze.T * layer.gain)
         outer_active = grown[..., :width] * layer.gain + layer.offset > 0
-        # A product and no `where`: on CPUs without AVX-512 that would keep the update from being vectorized, and the
-        # Jacobian takes twice as long.
+        # A product instead of `where`, which would keep the update from being vectorized on CPUs without AVX-512: the
+        # Jacobian would take twice as long.
         gradient = gradient.at[..., :width].add(outer * outer_active)
     return gradient[..., : x.shape[-1]], *pull_layers(cotangent)
 
 
 dense_block.defvjp(_dense_forward, _dense_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def rounded_dense_block(
+    widths: tuple[float, ...], x: Float[Array, "b h w c"], layers: list[FoldedLayer]
+) -> Float[Array, "b h w n"]:
+    """`dense_block` with its ReLUs rounded over two widths per layer, the outer one's and the inner one's."""
+    return _grow_rounded(widths, x, layers)[0]
+
+
+def _grow_rounded(widths, x, layers):
+    start, growth = x.shape[-1], layers[0].kernel.shape[-1]
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, growth * len(layers))))
+    slopes = []
+    for index, layer in enumerate(layers):
+        width, outer, inner = start + growth * index, *widths[2 * index : 2 * index + 2]
+        squeezed = smooth_relu(x[..., :width] * layer.gain + layer.offset, outer) @ layer.squeeze + layer.bias
+        slopes.append(jnp.clip(squeezed / inner, 0, 1))
+        x = x.at[..., width : width + growth].set(convolve(smooth_relu(squeezed, inner), layer.kernel))
+    return x, slopes
+
+
+def _rounded_forward(widths, x, layers):
+    grown, slopes = _grow_rounded(widths, x, layers)
+    return grown, (x, grown, slopes, layers)
+
+
+def _rounded_backward(widths, saved, cotangent):
+    x, grown, slopes, layers = saved
+    _, pull_layers = jax.vjp(lambda layers: _grow_rounded(widths, x, layers)[0], layers)
+    gradient = cotangent
+    for layer, outer, slope in zip(reversed(layers), widths[-2::-2], reversed(slopes), strict=True):
+        width, growth = len(layer.gain), layer.kernel.shape[-1]
+        inner = convolve(gradient[..., width : width + growth], flipped(layer.kernel)) * slope
+        outer_slope = jnp.clip((grown[..., :width] * layer.gain + layer.offset) / outer, 0, 1)
+        gradient = gradient.at[..., :width].add(inner @ (layer.squeeze.T * layer.gain) * outer_slope)
+    return gradient[..., : x.shape[-1]], *pull_layers(cotangent)
+
+
+rounded_dense_block.defvjp(_rounded_forward, _rounded_backward)
+dense_block = rounded_by(rounded_dense_block)(dense_block)
 
 
 class _Bottleneck(nn.Module):
@@ -222,9 +276,9 @@ class _Bottleneck(nn.Module):
 
 
 def variable_shapes(model: DenseNet | None = None) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each variable of a network, the default `DenseNet` if None.
+    """Return the shape of each variable of a network (default: the default `DenseNet`), without tracing it.
 
-    Names are those of the tree's paths, such as ``params/dense1.0/conv1/kernel``.
+    Names are paths in the tree of variables, such as `params/dense1.0/conv1/kernel`.
     """
     model = model or DenseNet()
     shapes: dict[str, tuple[int, ...]] = {}
@@ -256,17 +310,17 @@ def variable_shapes(model: DenseNet | None = None) -> dict[str, tuple[int, ...]]
 def from_shapes(shapes: Mapping[str, tuple[int, ...]], pool: Literal["max", "average"] = "max") -> DenseNet:
     """Return the DenseNet-BC whose variables have these shapes, or the closest one.
 
-    Each number is the one that most tensors agree on. A tensor that is missing, left over or misshapen therefore does
-    not change the network, and shows when the shapes are compared with `variable_shapes`.
+    Each number is the one that most tensors agree on. So a tensor that is missing, unknown or misshapen does not change
+    the network, and a comparison with `variable_shapes` finds it.
 
     Args:
         shapes: Shape of each variable by its name, as `variable_shapes` has them.
-        pool: Pooling in the transitions, which no shape tells.
+        pool: Pooling in the transitions, which the shapes do not reveal.
     """
     depths: dict[int, int] = {}
     for name in shapes:
         found = re.match(r"params/dense(\d{1,4})\.(\d{1,4})/", name)
-        # A layer has ten tensors: a number as large as the file's is nothing but a wrong name.
+        # Each layer has ten tensors, so a number above the count of tensors can only be a wrong name.
         if found and max(map(int, found.groups())) <= len(shapes):
             block, index = map(int, found.groups())
             depths[block] = max(depths.get(block, 0), index + 1)
@@ -281,7 +335,7 @@ def from_shapes(shapes: Mapping[str, tuple[int, ...]], pool: Literal["max", "ave
         following = rf"dense{block + 1}\.0"
         places = [(rf"(params|batch_stats)/{following}/norm1/.*", 0), (f"params/{following}/conv1/kernel", 2)]
         kept = _agreed(shapes, [*places, (rf"params/transition{block}\.conv/kernel", 3)], channels // 2)
-        # What is kept is rounded down: reductions from kept / channels to (kept + 1) / channels fit.
+        # The number of kept channels is rounded down: any reduction in [kept / channels, (kept + 1) / channels) fits.
         low, high = max(low, kept / channels), min(high, (kept + 1) / channels)
         channels = kept
     reduction = next((simple for simple in (0.5, 1.0) if low <= simple < high), (low + high) / 2)
@@ -289,7 +343,7 @@ def from_shapes(shapes: Mapping[str, tuple[int, ...]], pool: Literal["max", "ave
 
 
 def _agreed(shapes: Mapping[str, tuple[int, ...]], places: list[tuple[str, int]], default: int) -> int:
-    """The most frequent side among tensors with a name (a pattern) and an axis; of equally frequent ones the first."""
+    """Return the most frequent size along given axes of the tensors that match given patterns; ties go to the first."""
     votes = Counter(
         shape[axis]
         for pattern, axis in places
@@ -300,18 +354,18 @@ def _agreed(shapes: Mapping[str, tuple[int, ...]], places: list[tuple[str, int]]
 
 
 def from_torch(state: dict) -> dict:
-    """Convert the state of the PyTorch DenseNet-BC that public CIFAR checkpoints come from.
+    """Convert the state of the PyTorch DenseNet-BC behind the public CIFAR checkpoints.
 
     Args:
-        state: Name → array with torch's names (``block1.layer.0.bn1.weight``, ``trans1.conv1.weight``, ``fc.bias``) and
+        state: Name → array with torch's names (`block1.layer.0.bn1.weight`, `trans1.conv1.weight`, `fc.bias`) and
             layouts (OIHW), of any depth, growth, reduction and number of classes: NumPy arrays or anything that
-            ``np.asarray`` takes.
+            `np.asarray` takes.
 
     Returns:
-        Variables for ``DenseNet.apply``: ``{"params": …, "batch_stats": …}``; `from_shapes` gives the network.
+        Variables for `DenseNet.apply`: `{"params": …, "batch_stats": …}`; `from_shapes` gives the network.
 
     Raises:
-        ValueError: If a tensor is missing, left over or misshapen; the message names it.
+        ValueError: If a tensor is missing, unknown or misshapen; the message names it.
     """
     names = {_flax_name(name): name for name in state if not name.endswith("num_batches_tracked")}
     values = {name: np.asarray(state[theirs]) for name, theirs in names.items()}
@@ -330,7 +384,7 @@ def from_torch(state: dict) -> dict:
 
 
 _TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
-"""Axes of torch's tensors in Flax's order, by their number: OIHW → HWIO, and those of the classifier."""
+"""Transposition of torch's tensors to Flax's layout, by rank: OIHW → HWIO, and the classifier's."""
 
 _LEAVES = {
     "bn.weight": ("params", "scale"),
@@ -344,7 +398,7 @@ _LEAVES = {
 
 
 def _flax_name(name: str) -> str:
-    """``block1.layer.0.bn1.running_mean`` → ``batch_stats/dense1.0/norm1/mean``; an unknown name stays as it is."""
+    """`block1.layer.0.bn1.running_mean` → `batch_stats/dense1.0/norm1/mean`; unknown names stay as they are."""
     match = re.fullmatch(r"(?:block(\d+)\.layer\.(\d+)\.|trans(\d+)\.)?(bn|conv|fc)(\d?)\.(\w+)", name)
     if match is None:
         return name
@@ -363,7 +417,7 @@ def _flax_name(name: str) -> str:
 
 
 def _torch_name(name: str) -> str:
-    """``batch_stats/dense1.0/norm1/mean`` → ``block1.layer.0.bn1.running_mean``, the inverse of `_flax_name`."""
+    """`batch_stats/dense1.0/norm1/mean` → `block1.layer.0.bn1.running_mean`, the inverse of `_flax_name`."""
     collection, *modules, leaf = name.split("/")
     module = re.sub(r"^dense(\d+)\.", r"block\1.layer.", re.sub(r"^transition", "trans", ".".join(modules)))
     module = {"stem": "conv1", "norm": "bn1", "classifier": "fc"}.get(module, module)

@@ -1,7 +1,7 @@
 """GoogLeNet (Szegedy et al. 2015, https://arxiv.org/abs/1409.4842) for ImageNet as a Flax Linen module.
 
-Two public versions, one graph: ``"bvlc"`` is Caffe's ``bvlc_googlenet``, ``"torchvision"`` that of PyTorch
-(``googlenet-1378be20.pth``). Both take RGB in [0, 1] and do their own preprocessing, so that every parametrization
+There are two public versions of one graph: `"bvlc"` is Caffe's `bvlc_googlenet`, `"torchvision"` is PyTorch's
+(`googlenet-1378be20.pth`). Both take RGB in [0, 1] and do their own preprocessing, so that every parametrization
 feeds every network alike. The auxiliary classifiers, which only training needs, are left out.
 """
 
@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from jifv.models.networks.layers import Conv, Norm, local_response_norm, max_pool_ceil, smooth_relu
+from jifv.models.networks.layers import Conv, Norm, local_response_norm, max_pool_ceil
 
 CAFFE_MEAN = (104.0, 117.0, 123.0)
-"""What the bvlc version subtracts from blue, green and red in [0, 255]."""
+"""Mean that the bvlc version subtracts from blue, green and red in [0, 255]."""
 SMALLEST = 32
-"""The smallest side of an input of which every layer has at least one position."""
+"""Smallest side of an input for which every layer has a position."""
 
 _STEM = ("conv1", "pool1", "norm1", "conv2", "conv3", "norm2", "pool2")
 _WIDTHS = {
@@ -38,56 +38,51 @@ _WIDTHS = {
 
 
 class GoogLeNet(nn.Module):
-    """GoogLeNet with every layer tappable by name; nothing past the tapped layer is computed.
+    """GoogLeNet whose layers can all be tapped by name; nothing past the tapped layer is computed.
 
-    ``layer_names`` lists the taps, from input to output: ``conv1``, ``pool1``, ``norm1``, ``conv2``, ``conv3``,
-    ``norm2``, ``pool2``, ``inception3a``, ``inception3b``, ``pool3``, ``inception4a`` … ``inception4e``, ``pool4``,
-    ``inception5a``, ``inception5b``, ``pool`` (the mean over positions) and ``classifier`` (class scores before the
+    `layer_names` lists the taps, from input to output: `conv1`, `pool1`, `norm1`, `conv2`, `conv3`,
+    `norm2`, `pool2`, `inception3a`, `inception3b`, `pool3`, `inception4a` … `inception4e`, `pool4`,
+    `inception5a`, `inception5b`, `pool` (the mean over positions) and `classifier` (class scores before the
     softmax, in the order of ILSVRC-2012). Convolutions and inception modules are tapped after their ReLU; the local
-    response normalizations ``norm1`` and ``norm2`` exist in the bvlc version only.
+    response normalizations `norm1` and `norm2` exist in the bvlc version only.
 
     Attributes:
-        version: ``"bvlc"``: convolutions with bias, local response normalization, 3×3 pools, a 5×5 branch.
-            ``"torchvision"``: batch normalization by the running statistics (ε 1e-3) instead of biases, ``pool4`` of
-            2×2 windows, and 3×3 windows in the branch called 5×5.
-        smoothing: Rounds off the kinks of ReLU and max pooling over so many times what is typical of their inputs (the
-            collection ``scales``, see `calibrate`). A visualization comes to rest on the kinks of the network, where
-            no gradient vanishes, and cannot be inverted where features are weak; on a smooth network its gradient
-            vanishes. 0.1 changes little of the response; 0 is the network itself.
+        version: `"bvlc"` has convolutions with bias, local response normalization, 3×3 pools and a 5×5 branch.
+            `"torchvision"` has batch normalization by the running statistics (ε 1e-3) instead of biases, 2×2 windows in
+            `pool4`, and 3×3 windows in the branch named 5×5.
     """
 
     version: Literal["bvlc", "torchvision"] = "bvlc"
-    smoothing: float = 0.0
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """The names that ``layer`` may have, in the order of computation."""
+        """Names of the layers that can be tapped, in the order of computation."""
         stem = [name for name in _STEM if self.version == "bvlc" or not name.startswith("norm")]
         three, four, five = ([name for name in _WIDTHS if name.startswith(f"inception{stage}")] for stage in "345")
         return (*stem, *three, "pool3", *four, "pool4", *five, "pool", "classifier")
 
     @property
     def smallest(self) -> int:
-        """The smallest side of an input that leaves a position to every layer."""
+        """Smallest side of an input for which every layer has a position."""
         return SMALLEST
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, layer: str = "classifier") -> Float[Array, "b *positions n"]:
-        """Activations of ``layer``.
+        """Return the activations of `layer`.
 
         Args:
             x: RGB images in [0, 1]; the network was trained on 224×224. Any size from 32×32 works.
-            layer: One of ``layer_names``.
+            layer: One of `layer_names`.
 
         Raises:
             ValueError: If there is no such layer or version, or the images are too small.
         """
         if self.version not in ("bvlc", "torchvision"):
-            raise ValueError(f"version must be 'bvlc' or 'torchvision'; got {self.version!r}")
+            raise ValueError(f"version must be 'bvlc' or 'torchvision', got {self.version!r}")
         if layer not in self.layer_names:
-            raise ValueError(f"layer must be one of {', '.join(self.layer_names)}; got {layer!r}")
+            raise ValueError(f"layer must be one of {', '.join(self.layer_names)}, got {layer!r}")
         if min(x.shape[1:3]) < SMALLEST:
-            raise ValueError(f"x must have sides of at least {SMALLEST} pixels; got {x.shape[1]}×{x.shape[2]}")
+            raise ValueError(f"x must have sides of at least {SMALLEST} pixels, got {x.shape[1]}×{x.shape[2]}")
         x = self._preprocess(x)
         for name in self.layer_names[: self.layer_names.index(layer) + 1]:
             x = self._layer(name)(x)
@@ -96,13 +91,13 @@ class GoogLeNet(nn.Module):
     def _preprocess(self, x):
         if self.version == "bvlc":
             return 255 * x[..., ::-1] - jnp.asarray(CAFFE_MEAN, x.dtype)
-        # torchvision's loader standardizes by ImageNet's moments, and its `transform_input` takes that back in favour
-        # of mean and standard deviation 0.5: together (x − 0.5) / 0.5.
+        # torchvision's loader standardizes by ImageNet's moments. Its `transform_input` replaces them by a mean and a
+        # standard deviation of 0.5. Together they are (x − 0.5) / 0.5.
         return 2 * x - 1
 
     def _layer(self, name):
-        unit = partial(_Unit, batch_norm=self.version == "torchvision", smoothing=self.smoothing, name=name)
-        pool = partial(_max_pool, self, name, self.smoothing)
+        unit = partial(_Unit, batch_norm=self.version == "torchvision", name=name)
+        pool = max_pool_ceil
         match name:
             case "conv1":
                 return unit(64, window=7, stride=2)
@@ -120,7 +115,7 @@ class GoogLeNet(nn.Module):
                 return partial(jnp.mean, axis=(1, 2))
             case "classifier":
                 return nn.Dense(1000, name=name)
-        return _Inception(_WIDTHS[name], self.version, self.smoothing, name=name)
+        return _Inception(_WIDTHS[name], self.version, name=name)
 
 
 class _Unit(nn.Module):
@@ -130,7 +125,6 @@ class _Unit(nn.Module):
     window: int = 1
     stride: int = 1
     batch_norm: bool = False
-    smoothing: float = 0.0
 
     @nn.compact
     def __call__(self, x):
@@ -138,8 +132,7 @@ class _Unit(nn.Module):
         nn.share_scope(self, convolution)
         x = convolution(x)
         x = Norm(epsilon=1e-3, name="norm")(x) if self.batch_norm else x
-        width = _width(self, "relu", self.smoothing, x)
-        return smooth_relu(x, width) if width is not None else nn.relu(x)
+        return nn.relu(x)
 
 
 class _Inception(nn.Module):
@@ -147,12 +140,11 @@ class _Inception(nn.Module):
 
     widths: tuple[int, ...]
     version: str
-    smoothing: float = 0.0
 
     @nn.compact
     def __call__(self, x):
-        unit = partial(_Unit, batch_norm=self.version == "torchvision", smoothing=self.smoothing)
-        pooled = _max_pool(self, "pool", self.smoothing, x, stride=1, padding=1)
+        unit = partial(_Unit, batch_norm=self.version == "torchvision")
+        pooled = max_pool_ceil(x, stride=1, padding=1)
         one, reduce3, three, reduce5, five, projection = self.widths
         return jnp.concatenate(
             [
@@ -165,37 +157,9 @@ class _Inception(nn.Module):
         )
 
 
-def _max_pool(module: nn.Module, name: str, smoothing: float, x, **options):
-    return max_pool_ceil(x, **options, smoothing=_width(module, name, smoothing, x))
-
-
-def _width(module: nn.Module, name: str, smoothing: float, x):
-    """Width of the smoothing of a nonlinearity; None without smoothing, and while the scales are being measured."""
-    if not smoothing:
-        return None
-    scale = module.variable("scales", name, jnp.zeros, ())
-    if module.is_mutable_collection("scales"):
-        scale.value = jnp.sqrt(jnp.mean(jnp.square(x)))
-        return None
-    return smoothing * scale.value.astype(x.dtype)
-
-
-def calibrate(model: GoogLeNet, variables: dict, images: Float[Array, "b h w 3"], *, layer: str = "classifier") -> dict:
-    """The variables with the collection ``scales``, which smoothing needs.
-
-    Args:
-        model: The network, with `smoothing`.
-        variables: Its weights.
-        images: RGB in [0, 1], from which the root mean square of the input of every nonlinearity is taken.
-        layer: The last layer that will be tapped.
-    """
-    _, scales = model.apply(variables, images, layer=layer, mutable=["scales"])
-    return {**variables, **scales}
-
-
 @cache
 def variable_shapes(version: Literal["bvlc", "torchvision"] = "bvlc") -> Mapping[str, tuple[int, ...]]:
-    """Return the shape of each variable of `GoogLeNet` by its name, such as ``params/conv1/kernel``."""
+    """Return the shape of each variable of `GoogLeNet` by its name, such as `params/conv1/kernel`."""
     x = jnp.zeros((1, SMALLEST, SMALLEST, 3))
     variables = jax.eval_shape(GoogLeNet(version).init, jax.random.key(0), x)
     shapes: dict = flatten_dict(jax.tree.map(jnp.shape, variables), sep="/")

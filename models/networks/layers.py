@@ -1,11 +1,10 @@
-"""Building blocks that the networks share: convolution, normalization, pooling. NHWC activations, HWIO kernels.
+"""Building blocks of the networks: convolution, normalization, pooling. NHWC activations, HWIO kernels.
 
-Where a gradient is written out by hand, it is the automatic one, computed faster; such a function is differentiable in
+Gradients written by hand equal the automatic ones and are faster. Functions with such a gradient are differentiable in
 reverse mode only.
 """
 
 from functools import partial, reduce
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,27 +13,29 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jifv.smoothing import rounded_by
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 @jax.custom_vjp
 def convolve(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"]) -> Float[Array, "b h w d"]:
-    """Convolution of stride 1 with zero padding that keeps the spatial size ("SAME", odd windows).
+    """Convolve at stride 1 with zero padding that keeps the spatial size ("SAME", odd windows).
 
-    Its gradient with respect to ``x`` is written as a forward convolution with the kernel flipped and transposed.
-    That is the same number; the automatic one leaves the transposition to the convolution (a kernel in the layout
-    HWOI), for which XLA's CPU backend leaves its fast path whenever the kernel is not a constant of the program, as
-    in every loop: six times slower in ``lax.scan``. Differentiation is in reverse mode only.
+    The gradient with respect to `x` is a forward convolution with the flipped and transposed kernel. The automatic
+    gradient has the same value but leaves the transposition to the convolution (kernel layout HWOI). XLA's CPU backend
+    then leaves its fast path unless the kernel is a constant of the program, which it is in no loop: `lax.scan` is six
+    times slower. Differentiable in reverse mode only.
 
-    On CPUs, 3×3 windows between 64 channels or more take half the products, by Winograd's algorithm; that is 1.5 to 1.8
+    On CPUs, 3×3 windows between 64 or more channels take half the products by Winograd's algorithm, which is 1.5 to 1.8
     times faster. The rounding error is about twice that of the definition, 1e-6 of the output in float32.
 
     Raises:
-        ValueError: If a side of the window is even: the flipped kernel would then need another padding.
+        ValueError: If a side of the window is even: the flipped kernel would need another padding.
     """
     if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-        raise ValueError(f"kernel must have odd sides; got a window of {kernel.shape[:2]}")
-    # With fewer channels the sums take as long as the products they save.
+        raise ValueError(f"kernel must have odd sides, got a window of {kernel.shape[:2]}")
+    # With fewer channels the additional sums take as long as the products that they save.
     if kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= 64 and x.dtype.itemsize >= 4:
         return lax.platform_dependent(x, kernel, cpu=_winograd, default=_direct)
     return _direct(x, kernel)
@@ -58,13 +59,13 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def flipped(kernel: Float[Array, "kh kw c d"]) -> Float[Array, "kh kw d c"]:
-    """The kernel of a convolution's gradient with respect to its input."""
+    """Return the kernel of a convolution's gradient with respect to its input."""
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-# F(4, 3) of Lavin & Gray 2015 (https://arxiv.org/abs/1509.09308) along the rows: four outputs are sums of six products
-# instead of twelve, each of them a sum of six entries times a sum of three weights. Along the columns the convolution
-# stays as it is: there too, the sums would cost more than they save, and a digit of the accuracy.
+# F(4, 3) of Lavin & Gray 2015 (https://arxiv.org/abs/1509.09308) along the rows: four outputs need six products instead
+# of twelve, each the product of a sum of six entries and a sum of three weights. Along the columns the convolution
+# stays as it is: there the sums would cost more than they save, and a digit of accuracy.
 _OF_ENTRIES = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -106,18 +107,18 @@ def _weighted_sum(factors, arrays):
 def strided_convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "k k c d"], stride: int
 ) -> Float[Array, "b p q d"]:
-    """Convolution at a stride, zero padding of half a window on every side: ⌈h / stride⌉ × ⌈w / stride⌉ outputs.
+    """Convolve at a stride with zero padding of half a window on every side: ⌈h / stride⌉ × ⌈w / stride⌉ outputs.
 
-    The automatic gradient with respect to ``x`` dilates the cotangent with zeros. Here it is one convolution of stride
-    1 that computes the stride×stride block of the gradient below each output as so many channels: a third of the
-    operations for 7×7 at stride 2, and in a loop on XLA's CPU backend value and gradient take a quarter of the time.
-    Differentiation is in reverse mode only.
+    The automatic gradient with respect to `x` dilates the cotangent with zeros. Here it is one convolution of stride 1
+    that computes the stride×stride block of the gradient below each output as channels. For 7×7 at stride 2 that takes
+    a third of the operations; in a loop on XLA's CPU backend value and gradient take a quarter of the time.
+    Differentiable in reverse mode only.
 
     Raises:
         ValueError: If the window is even: its centre would be between two entries.
     """
     if kernel.shape[0] % 2 == 0:
-        raise ValueError(f"kernel must have odd sides; got a window of {kernel.shape[:2]}")
+        raise ValueError(f"kernel must have odd sides, got a window of {kernel.shape[:2]}")
     return _strided(x, kernel, stride)
 
 
@@ -161,9 +162,9 @@ class Conv(nn.Module):
 
     Attributes:
         features: Number of output channels.
-        window: Side length of the window, odd. 1 at stride 1 is computed as a matrix product over the channels.
-        use_bias: Add a bias, initially zero.
-        stride: Distance of two windows.
+        window: Side length of the window, odd. A window of 1 at stride 1 is a matrix product over the channels.
+        use_bias: Whether to add a bias, initially zero.
+        stride: Distance between two windows.
         kernel_init: Initializer of the kernel (window, window, c, d).
     """
 
@@ -175,7 +176,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p q d"]:
-        """Convolves a batch."""
+        """Convolve a batch."""
         shape = (self.window, self.window, x.shape[-1], self.features)
         # Weights from a file are NumPy arrays.
         kernel = jnp.asarray(self.param("kernel", self.kernel_init, shape))
@@ -187,21 +188,21 @@ class Conv(nn.Module):
 
 
 def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Mean and (biased) variance of each channel over batch and positions."""
+    """Return the mean and the (biased) variance of each channel over batch and positions."""
     mean = jnp.mean(x, (0, 1, 2))
-    # Rounding can make the difference negative where a channel hardly varies around a large mean.
+    # Rounding can make the difference negative if a channel hardly varies around a large mean.
     return mean, jnp.maximum(jnp.mean(jnp.square(x), (0, 1, 2)) - jnp.square(mean), 0)
 
 
 class Norm(nn.Module):
-    """Batch normalization that is told the batch's moments instead of computing them.
+    """Batch normalization that is given the batch's moments instead of computing them.
 
-    A dense block normalizes the same channels again and again, each time with another scale and bias: the moments
-    are those of the channel, and one computation serves all layers (and, in the backward pass, one reduction).
+    A dense block normalizes the same channels many times, each time with another scale and bias. The moments belong to
+    the channel, so one computation serves all layers (and one reduction, in the backward pass).
 
     Attributes:
-        epsilon: Added to the variance.
-        momentum: What the running moments keep at each step of training.
+        epsilon: Summand of the variance.
+        momentum: Weight of the old running moments in each training step.
     """
 
     epsilon: float = 1e-5
@@ -209,7 +210,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], batch_moments=None) -> Float[Array, "b h w c"]:
-        """Normalizes with ``batch_moments`` and updates the running ones, or, without, with the running ones."""
+        """Normalize by `batch_moments` and update the running moments; by the running moments if there are none."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -230,7 +231,7 @@ class Norm(nn.Module):
 
 
 def gain_and_offset(scale, bias, mean, var, epsilon=1e-5):
-    """What a normalization of c channels by these moments comes to, x · gain + offset: two arrays of shape (c,)."""
+    """Return gain and offset, both (c,), such that x · gain + offset is the normalization by these moments."""
     gain = scale * lax.rsqrt(var + epsilon)
     return gain, bias - mean * gain
 
@@ -239,13 +240,13 @@ def gain_and_offset(scale, bias, mean, var, epsilon=1e-5):
 def local_response_norm(
     x: Float[Array, "b h w c"], window: int = 5, alpha: float = 1e-4, offset: float = 1.0
 ) -> Float[Array, "b h w c"]:
-    """x / (offset + alpha / window · Σ x²)^¾, the sum over a window of channels (Krizhevsky et al. 2012, section 3.3).
+    """Return x / (offset + alpha / window · Σ x²)^¾, summed over a window of channels (Krizhevsky et al. 2012, 3.3).
 
-    ``alpha`` is divided by the window, as Caffe and PyTorch do. Differentiation is in reverse mode only.
+    `alpha` is divided by the window, as in Caffe and PyTorch. Differentiable in reverse mode only.
 
     Args:
         x: Activations.
-        window: Number of channels in the sum, odd: the channel itself and as many on either side, zeros beyond.
+        window: Number of channels in the sum, odd: the channel itself and equally many on either side, zeros beyond.
         alpha: Weight of the sum.
         offset: The constant k of the paper.
 
@@ -257,7 +258,7 @@ def local_response_norm(
 
 def _response_norm_forward(x, window, alpha, offset):
     if window % 2 == 0:
-        raise ValueError(f"window must be odd; got {window}")
+        raise ValueError(f"window must be odd, got {window}")
     scale = offset + alpha / window * _sum_over_channels(jnp.square(x), window)
     return x * _power(scale), (x, scale)
 
@@ -272,7 +273,7 @@ local_response_norm.defvjp(_response_norm_forward, _response_norm_backward)
 
 
 def _power(scale):
-    """``scale`` to the power −¾, by two roots: a third of the time of the general power."""
+    """Return `scale` to the power −¾ by two roots, in a third of the time of the general power."""
     root = lax.rsqrt(scale)
     return root * jnp.sqrt(root)
 
@@ -283,12 +284,12 @@ def _sum_over_channels(x, window):
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
-    """Maximum over 2×2 windows at stride 2; an odd last row or column is dropped."""
+    """Take the maximum over 2×2 windows at stride 2; an odd last row or column is dropped."""
     return _windows(x).max((2, 4))
 
 
 def average_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
-    """Mean over 2×2 windows at stride 2; an odd last row or column is dropped."""
+    """Take the mean over 2×2 windows at stride 2; an odd last row or column is dropped."""
     return _windows(x).mean((2, 4))
 
 
@@ -299,52 +300,60 @@ def _windows(x):
 
 
 def smooth_relu(x: Float[Array, "*shape"], width: float | Float[Array, ""]) -> Float[Array, "*shape"]:
-    """ReLU with its kink rounded off: 0 up to 0, x² / (2·width) up to ``width``, then x − width / 2."""
+    """Apply a ReLU with a rounded kink: 0 up to 0, x² / (2·width) up to `width`, then x − width / 2."""
     return jnp.square(jnp.clip(x, 0, width)) / (2 * width) + jnp.maximum(x - width, 0)
 
 
 def max_pool_ceil(
-    x: Float[Array, "b h w c"], window: int = 3, stride: int = 2, padding: int = 0, smoothing: Any = None
+    x: Float[Array, "b h w c"], window: int = 3, stride: int = 2, padding: int = 0
 ) -> Float[Array, "b p q c"]:
-    """Maximum over windows that may hang over the edge ("ceil mode"): every entry is in a window.
+    """Take the maximum over windows that may hang over the edge ("ceil mode"), so that a window covers every entry.
 
-    The number of windows is that of Caffe and PyTorch, ⌈(size + 2·padding − window) / stride⌉ + 1 a side, without those
-    that begin beyond the input. Among equal entries the first, row by row, takes the whole gradient, as in PyTorch.
+    There are as many windows as in Caffe and PyTorch, ⌈(size + 2·padding − window) / stride⌉ + 1 per side, without
+    those that begin beyond the input. Among equal entries the first, row by row, takes the whole gradient, as in
+    PyTorch.
 
-    The maximum is taken along the rows, then along the columns, and the gradient is written out as sums and selections
-    of shifted slices: XLA's CPU backend takes 30 to 90 times longer for the automatic one of ``lax.reduce_window``, a
-    select-and-scatter. Differentiation is in reverse mode only.
+    The maximum is taken along the rows, then along the columns. The gradient consists of sums and selections of shifted
+    slices: XLA's CPU backend takes 30 to 90 times longer for the automatic gradient of `lax.reduce_window`, a
+    select-and-scatter. Differentiable in reverse mode only.
 
     Args:
         x: Activations.
         window: Side length of the windows.
-        stride: Distance of two windows, at most ``window``.
-        padding: Width of the margin of −∞ on every side, at most half of ``window``.
-        smoothing: Width s of a smooth maximum s·log(mean(exp(x/s))) over the entries that are in the input, a number
-            or an array (); None for the maximum itself.
+        stride: Distance between two windows, at most `window`.
+        padding: Width of the margin of −∞ on every side, at most half of `window`.
 
     Raises:
-        ValueError: If stride or padding leave this range, or ``x`` is too small for a single window.
+        ValueError: If stride or padding are outside these ranges, or `x` is too small for a single window.
     """
     if not 1 <= stride <= window:
-        raise ValueError(f"stride must be between 1 and the window, {window}; got {stride}")
+        raise ValueError(f"stride must be between 1 and the window, {window}, got {stride}")
     if not 0 <= padding <= window // 2:
-        raise ValueError(f"padding must be between 0 and half of the window, {window}; got {padding}")
+        raise ValueError(f"padding must be between 0 and half of the window, {window}, got {padding}")
     if (smallest := window - stride + 1 - 2 * padding) > min(x.shape[1:3]):
-        raise ValueError(f"x must have sides of at least {smallest} for this window and stride; got {x.shape[1:3]}")
+        raise ValueError(f"x must have sides of at least {smallest} for this window and stride, got {x.shape[1:3]}")
+    return _max_pool_ceil(x, window, stride, padding)
+
+
+def _smooth_max_pool_ceil(width, x, window, stride, padding):
+    # s·log(mean(exp(x/s))) over the entries that are in the input.
     for axis in (2, 1):
-        if smoothing is None:
-            x = _max_along(x, axis, window, stride, padding)
-        else:
-            x = _smooth_max_along(x, axis, window, stride, padding, smoothing)
+        x = _smooth_max_along(x, axis, window, stride, padding, width)
     return x
 
 
-def _smooth_max_along(x, axis, window, stride, padding, smoothing):
+@rounded_by(_smooth_max_pool_ceil, whole=True)
+def _max_pool_ceil(x, window, stride, padding):
+    for axis in (2, 1):
+        x = _max_along(x, axis, window, stride, padding)
+    return x
+
+
+def _smooth_max_along(x, axis, window, stride, padding, width):
     entries = _entries(x, axis, window, stride, padding)
     inside = _entries(jnp.zeros((1,) * axis + (x.shape[axis],) + (1,) * (3 - axis)), axis, window, stride, padding)
     count = sum((entry == 0).astype(x.dtype) for entry in inside)
-    return smoothing * (jax.nn.logsumexp(jnp.stack(entries) / smoothing, axis=0) - jnp.log(count))
+    return width * (jax.nn.logsumexp(jnp.stack(entries) / width, axis=0) - jnp.log(count))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
@@ -380,7 +389,7 @@ _max_along.defvjp(_max_forward, _max_backward)
 
 
 def _entries(x, axis, window, stride, padding):
-    """The first, second, … entry of every window along ``axis``, a list as long as the window."""
+    """Return the first, second, … entry of every window along `axis`, a list as long as the window."""
     size = x.shape[axis]
     count = -(-(size + 2 * padding - window) // stride) + 1
     if (count - 1) * stride >= size + padding:

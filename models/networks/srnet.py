@@ -20,24 +20,24 @@ from jifv.models.networks.layers import Conv, convolve
 SCALE = 4
 """Pixels of the output along a side of one pixel of the input."""
 
-# Where the source names no initialization: PyTorch's default, a uniform distribution of variance 1/(3·fan-in).
+# Where the source names no initialization, PyTorch's default: a uniform distribution of variance 1/(3·fan-in).
 _DEFAULT_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _RESIDUAL_INIT = nn.initializers.orthogonal(2**0.5)
 
 
 class SRNet(nn.Module):
-    """SRNet with every layer tappable by name; nothing past the tapped layer is computed.
+    """SRNet whose layers can all be tapped by name; nothing past the tapped layer is computed.
 
-    Convolution and ReLU, residual blocks, twice bilinear upscaling with convolution and ReLU, convolution and
-    ReLU, convolution; the frame itself, bilinearly upscaled, is added to the first five channels of the output.
-    All windows are 3×3 with zero padding. By default there are 911,046 parameters.
+    The layers are: convolution and ReLU; residual blocks; bilinear upscaling, convolution and ReLU, twice; convolution
+    and ReLU; convolution. The bilinearly upscaled frame is added to the first five channels of the output. All windows
+    are 3×3 with zero padding. The default has 911,046 parameters.
 
-    ``layer_names`` lists the taps, from input to output: ``conv1``, ``up1``, ``up2`` and ``conv`` are convolutions
-    after their ReLU, ``block1`` … ``block10`` the residual blocks (which end without one), ``output`` the frame.
+    `layer_names` lists the taps, from input to output: `conv1`, `up1`, `up2` and `conv` are convolutions after their
+    ReLU, `block1` … `block10` are the residual blocks (which end without a ReLU), `output` is the frame.
 
     Attributes:
         blocks: Number of residual blocks.
-        features: Number of channels of every layer but the output.
+        features: Number of channels of every layer except the output.
     """
 
     blocks: int = 10
@@ -45,12 +45,12 @@ class SRNet(nn.Module):
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """The names that ``layer`` may have, in the order of computation."""
+        """Names of the layers that can be tapped, in the order of computation."""
         return ("conv1", *(f"block{index}" for index in range(1, self.blocks + 1)), "up1", "up2", "conv", "output")
 
     @property
     def smallest(self) -> int:
-        """The smallest side of an input that leaves a position to every layer."""
+        """Smallest side of an input for which every layer has a position."""
         return 1
 
     @nn.compact
@@ -61,23 +61,23 @@ class SRNet(nn.Module):
         *,
         layer: str = "output",
     ) -> Float[Array, "b y x n"]:
-        """Activations of ``layer``.
+        """Return the activations of `layer`.
 
         Args:
-            frame: Low-resolution frames, ``INPUT_CHANNELS``.
-            previous: The output for the previous frame, warped to this one, ``OUTPUT_CHANNELS``. None is the first
-                frame of a sequence: the same numbers as an array of zeros, without computing them.
-            layer: One of ``layer_names``.
+            frame: Low-resolution frames, `INPUT_CHANNELS`.
+            previous: The output for the previous frame, warped to this one, `OUTPUT_CHANNELS`. None for the first frame
+                of a sequence: equivalent to an array of zeros, but cheaper.
+            layer: One of `layer_names`.
 
         Returns:
-            ``features`` channels; of ``output``, the high-resolution frame (b, 4h, 4w, 6), ``OUTPUT_CHANNELS``. It is
-            the network's estimate as it is: not clipped, its normals not normalized.
+            `features` channels; for `output` the high-resolution frame (b, 4h, 4w, 6), `OUTPUT_CHANNELS`. This is the
+            network's raw estimate: it is not clipped, and its normals are not normalized.
 
         Raises:
             ValueError: If there is no such layer.
         """
         if layer not in self.layer_names:
-            raise ValueError(f"layer must be one of {', '.join(self.layer_names)}; got {layer!r}")
+            raise ValueError(f"layer must be one of {', '.join(self.layer_names)}, got {layer!r}")
         conv = lambda name: Conv(self.features, window=3, use_bias=True, kernel_init=_DEFAULT_INIT, name=name)  # noqa: E731
         x = nn.relu(_FirstConv(self.features, name="conv1")(frame, previous))
         if layer == "conv1":
@@ -98,7 +98,7 @@ class SRNet(nn.Module):
 
 
 class _FirstConv(nn.Module):
-    """Convolution of the frame's 5 channels and the 96 of the previous one, folded."""
+    """Convolution of the frame's 5 channels and the 96 channels of the folded previous one."""
 
     features: int
 
@@ -113,7 +113,7 @@ class _FirstConv(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """x + conv(ReLU(conv(x))), no ReLU after the sum."""
+    """x + conv(ReLU(conv(x))), without a ReLU after the sum."""
 
     @nn.compact
     def __call__(self, x):
@@ -122,13 +122,13 @@ class _ResidualBlock(nn.Module):
 
 
 def upscale(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b {factor}*h {factor}*w c"]:
-    """Bilinear upscaling with pixel centres at half-integers (PyTorch's ``align_corners=False``)."""
+    """Upscale bilinearly, with pixel centres at half-integers (PyTorch's `align_corners=False`)."""
     batch, height, width, channels = x.shape
     return jax.image.resize(x, (batch, factor * height, factor * width, channels), "linear", antialias=False)
 
 
 def fold(x: Float[Array, "b y x c"]) -> Float[Array, "b y//4 x//4 16*c"]:
-    """Folds blocks of 4×4 pixels into channels, in the order of PyTorch's ``pixel_unshuffle``.
+    """Fold blocks of 4×4 pixels into channels, in the order of PyTorch's `pixel_unshuffle`.
 
     Channel c at row i and column j of a block becomes channel 16c + 4i + j.
     """
@@ -139,7 +139,7 @@ def fold(x: Float[Array, "b y x c"]) -> Float[Array, "b y//4 x//4 16*c"]:
 
 @cache
 def variable_shapes() -> Mapping[str, tuple[int, ...]]:
-    """Return the shape of each variable of the default `SRNet` by its name, such as ``params/block8/conv1/kernel``."""
+    """Return the shape of each variable of the default `SRNet` by its name, such as `params/block8/conv1/kernel`."""
     variables = jax.eval_shape(SRNet().init, jax.random.key(0), jnp.zeros((1, 8, 8, 5)))
     shapes: dict = flatten_dict(jax.tree.map(jnp.shape, variables), sep="/")
     return MappingProxyType(shapes)

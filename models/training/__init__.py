@@ -1,1 +1,1 @@
-"""How the shipped weights were trained, and the data for it. Nothing else imports this room."""
+"""Training of the shipped weights, and its data. Nothing else imports this package."""

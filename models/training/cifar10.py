@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) from the official Python batches or from packed JPEG/lossless ``.npz`` files."""
+"""Read CIFAR-10 (Krizhevsky 2009) from the official Python batches or from `.npz` files of packed JPEGs."""
 
 import io
 import pickle
@@ -12,21 +12,21 @@ from PIL import Image
 
 
 class Split(NamedTuple):
-    """Images (uint8 RGB, 0–255) with their class indices (0–9, see `densenet.CLASSES`)."""
+    """Images (uint8 RGB, 0–255) and their class indices (0–9, see `densenet.CLASSES`)."""
 
     images: UInt8[np.ndarray, "count 32 32 3"]
     labels: UInt8[np.ndarray, " count"]
 
 
 def read(folder: str | Path) -> tuple[Split, Split]:
-    """Reads the training and the test split from a folder.
+    """Read the training and the test split from a folder.
 
     Args:
-        folder: Either the extracted official archive (``data_batch_1`` … ``data_batch_5``, ``test_batch``), or a
-            folder with ``cifar10_jpeg_train.npz`` and ``cifar10_jpeg_test.npz`` (``read_jpeg_pack``).
+        folder: Either the extracted official archive (`data_batch_1` … `data_batch_5`, `test_batch`), or a
+            folder with `cifar10_jpeg_train.npz` and `cifar10_jpeg_test.npz` (`read_jpeg_pack`).
 
     Raises:
-        FileNotFoundError: If it is neither; the message says what was looked for.
+        FileNotFoundError: If the folder is neither; the message says which files were expected.
     """
     folder = Path(folder)
     if (folder / "data_batch_1").is_file():
@@ -44,7 +44,7 @@ def read(folder: str | Path) -> tuple[Split, Split]:
 
 
 def read_batch(path: str | Path) -> Split:
-    """Reads one official Python batch: a pickled dictionary with ``data`` (count, 3072) and ``labels``."""
+    """Read one official Python batch: a pickled dictionary with `data` (count, 3072) and `labels`."""
     with open(path, "rb") as file:
         batch = _ArrayUnpickler(file, encoding="bytes").load()
     images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -52,7 +52,7 @@ def read_batch(path: str | Path) -> Split:
 
 
 def read_jpeg_pack(path: str | Path) -> Split:
-    """Reads packed JPEG images: image i is ``bytes[offsets[i]:offsets[i+1]]``, of class ``labels[i]``."""
+    """Read packed JPEG images: image i is `bytes[offsets[i]:offsets[i+1]]`, of class `labels[i]`."""
     with np.load(path) as pack:
         data, offsets, labels = pack["bytes"], pack["offsets"], pack["labels"]
     files = (data[start:stop].tobytes() for start, stop in pairwise(offsets))
@@ -61,7 +61,7 @@ def read_jpeg_pack(path: str | Path) -> Split:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Loads NumPy arrays, numbers and strings, and refuses every other object: a pickle can run any code."""
+    """Unpickler for NumPy arrays, numbers and strings. It refuses all other objects: a pickle can run any code."""
 
     _ALLOWED = frozenset(
         {

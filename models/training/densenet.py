@@ -1,9 +1,9 @@
-"""Training of DenseNet-BC on CIFAR-10: ``python -m jifv.models.training.densenet --help``.
+"""Train DenseNet-BC on CIFAR-10: `python -m jifv.models.training.densenet --help`.
 
-SGD with Nesterov momentum and weight decay, random flips and random crops after padding by 4 (Reinbold & Westermann
-2020, section 3.1), a one-cycle learning rate, and a growing resolution: small images first, full size last.
-Batches are split over all local devices. The seed decides everything; a run that is continued from its checkpoint
-gives the same weights as one that was not interrupted.
+The recipe is SGD with Nesterov momentum and weight decay, random flips and random crops after padding by 4 (Reinbold &
+Westermann 2020, section 3.1), a one-cycle learning rate, and a growing resolution: small images first, full size last.
+Batches are split over all local devices. The seed determines everything, and a run that resumes from its checkpoint
+gives the same weights as an uninterrupted one.
 """
 
 import argparse
@@ -24,19 +24,19 @@ from jifv.models.training import cifar10, loop, record
 
 
 class Stage(NamedTuple):
-    """A part of the schedule: images of ``resolution``² pixels for ``epochs`` epochs (a fraction is allowed)."""
+    """Part of the schedule: images of `resolution`² pixels for `epochs` epochs, which may be a fraction."""
 
     resolution: int
     epochs: float
 
 
 def schedule(text: str) -> tuple[Stage, ...]:
-    """Parses ``"16:8,32:1.5"``: 8 epochs at 16×16, then 1.5 at 32×32."""
+    """Parse `"16:8,32:1.5"`: 8 epochs at 16×16, then 1.5 at 32×32."""
     return tuple(Stage(int(size), float(epochs)) for size, epochs in (part.split(":") for part in text.split(",")))
 
 
 def augment(key: jax.Array, images: jax.Array, resolution: int) -> jax.Array:
-    """Flips, pads by 4 and crops at random, then resizes (b, 32, 32, 3) to ``resolution``² pixels (antialiased)."""
+    """Flip, pad by 4 and crop (b, 32, 32, 3) at random, then resize to `resolution`² pixels with antialiasing."""
     flip_key, crop_key = jax.random.split(key)
     batch, height, width, channels = images.shape
     flip = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
@@ -48,18 +48,18 @@ def augment(key: jax.Array, images: jax.Array, resolution: int) -> jax.Array:
 
 
 def resize(images: jax.Array, resolution: int) -> jax.Array:
-    """Bilinear resize with antialiasing; the identity at the images' own size."""
+    """Resize bilinearly with antialiasing; the identity at the images' own size."""
     shape = (images.shape[0], resolution, resolution, images.shape[3])
     return images if images.shape == shape else jax.image.resize(images, shape, "linear", antialias=True)
 
 
 def to_unit(images: jax.Array) -> jax.Array:
-    """Maps uint8 images to float32 in [0, 1]."""
+    """Map uint8 images to float32 in [0, 1]."""
     return images.astype(jnp.float32) / 255
 
 
 def optimizer(peak: float, steps: int, *, warmup: float, final: float, weight_decay: float):
-    """SGD, Nesterov momentum 0.9, decay on kernels only; the rate rises linearly to ``peak``, then falls linearly."""
+    """Return SGD with Nesterov momentum 0.9, decay on kernels only, and a rate that rises and then falls linearly."""
     rising = round(warmup * steps)
     rate = optax.join_schedules(
         [optax.linear_schedule(0.0, peak, rising), optax.linear_schedule(peak, final * peak, steps - rising)],
@@ -70,7 +70,7 @@ def optimizer(peak: float, steps: int, *, warmup: float, final: float, weight_de
 
 
 def make_step(model: DenseNet, transform: optax.GradientTransformation):
-    """The jitted training step: (state, images uint8, labels, key, resolution) → (state, loss, accuracy)."""
+    """Return the jitted training step: (state, images uint8, labels, key, resolution) → (state, loss, accuracy)."""
 
     def loss_of(params, batch_stats, images, labels):
         variables = {"params": params, "batch_stats": batch_stats}
@@ -91,14 +91,14 @@ def make_step(model: DenseNet, transform: optax.GradientTransformation):
 
 
 def predict(model: DenseNet, variables: dict, images: np.ndarray, *, batch_size: int = 250, resolution: int = 32):
-    """Class scores (count, classes) of uint8 images, batch by batch."""
+    """Return the class scores (count, classes) of uint8 images, computed batch by batch."""
     scores = jax.jit(lambda x: model.apply(variables, resize(to_unit(x), resolution)))
     parts = [np.asarray(scores(images[at : at + batch_size])) for at in range(0, len(images), batch_size)]
     return np.concatenate(parts)
 
 
 def plan(stages: tuple[Stage, ...], count: int, batch_size: int) -> list[int]:
-    """The resolution of every step of the schedule, for ``count`` training images."""
+    """Return the resolution of every step of the schedule, for `count` training images."""
     return [s.resolution for s in stages for _ in range(round(s.epochs * count / batch_size))]
 
 
@@ -117,24 +117,25 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_every: float = 300.0,
 ) -> dict:
-    """Trains from ``variables`` and returns the trained ones.
+    """Train from `variables` and return the trained ones.
 
     Args:
         model: The network.
-        variables: Where to start: ``{"params", "batch_stats"}``.
+        variables: Variables to start from: `{"params", "batch_stats"}`.
         data: Training images and labels.
         stages: Resolutions and epochs, in order.
-        batch_size: Images a step, over all devices.
-        peak: Highest learning rate of the one cycle.
-        warmup: Fraction of the steps over which the rate rises from 0; 0 starts at the peak.
-        final: Learning rate at the end, as a fraction of the peak.
+        batch_size: Images per step, over all devices.
+        peak: Highest learning rate of the cycle.
+        warmup: Fraction of the steps in which the rate rises from 0; 0 starts at the peak.
+        final: Final learning rate, as a fraction of the peak.
         weight_decay: L2 coefficient, on kernels only.
-        seed: Decides order and augmentation.
-        checkpoint: File for the whole state, written every ``checkpoint_every`` seconds and continued from if present.
+        seed: Determines order and augmentation.
+        checkpoint: File of the whole state, written every `checkpoint_every` seconds; the run resumes from it if it
+            exists.
         checkpoint_every: Seconds between checkpoints.
 
     Raises:
-        ValueError: If there are fewer images than in a batch, or the checkpoint is of a run with other options.
+        ValueError: If there are fewer images than in a batch, or the checkpoint belongs to a run with other options.
         FloatingPointError: If the loss is not finite.
     """
     options = repr((stages, batch_size, peak, warmup, final, weight_decay, seed, len(data.labels)))
@@ -162,11 +163,11 @@ def train(
 
 
 def main() -> None:
-    """Command line of the training."""
+    """Run the training from the command line."""
     parser = argparse.ArgumentParser(description="Train DenseNet-BC(100, 12) on CIFAR-10.")
     parser.add_argument("data", type=Path, help="folder with the official batches or the JPEG packs")
-    parser.add_argument("out", type=Path, help="safetensors file to write; a .json beside it says how it came about")
-    parser.add_argument("--without-class", type=int, action="append", default=[], help="class never seen, e.g. 4")
+    parser.add_argument("out", type=Path, help="safetensors file to write, with a .json and a .md beside it")
+    parser.add_argument("--without-class", type=int, action="append", default=[], help="class to leave out, e.g. 4")
     parser.add_argument("--schedule", type=schedule, default=schedule("32:30"), help="e.g. 16:8,32:1.5")
     parser.add_argument("--pool", choices=("max", "average"), default="max", help="pooling in the transitions")
     parser.add_argument("--start", type=Path, help="weights to start from (default: a random network)")
@@ -176,7 +177,7 @@ def main() -> None:
     parser.add_argument("--final", type=float, default=0.0, help="last learning rate, as a fraction of the peak")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="file to keep the state in and to continue from")
+    parser.add_argument("--checkpoint", type=Path, help="file of the state, to resume from")
     args = parser.parse_args()
 
     began = time.monotonic()
@@ -209,7 +210,7 @@ def main() -> None:
 
 
 def evaluation(model: DenseNet, variables: dict, test: cifar10.Split, *, without_class: Sequence[int] = ()) -> dict:
-    """What a model card says of a trained network: accuracies (fractions) and the spectrum of the class weights."""
+    """Return what a model card says: accuracies (fractions) and the spectrum of the class weights."""
     correct = predict(model, variables, test.images).argmax(-1) == test.labels
     singular_values = np.linalg.svd(
         np.asarray(variables["params"]["classifier"]["kernel"], np.float64), compute_uv=False

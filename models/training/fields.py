@@ -1,7 +1,7 @@
-"""Scalar fields to take isosurfaces of: float32 grids (d, h, w), indexed [z, y, x], with values in [0, 1].
+"""Scalar fields for isosurfaces: float32 grids (d, h, w), indexed [z, y, x], with values in [0, 1].
 
-The analytic ones sample the box [-1, 1]³, their first and last voxels on its faces, so that anybody can render data
-without a download. `read_volumes` adds those of a file.
+The analytic fields sample the box [-1, 1]³, with the outermost voxels on its faces: data can be rendered without a
+download. `read_volumes` reads measured fields from a file.
 """
 
 from functools import partial
@@ -16,14 +16,14 @@ from jifv._core.check import check_nonnegative, check_positive
 
 
 def marschner_lobb(size: int = 64, *, frequency: float = 6.0, amplitude: float = 0.25) -> Float[Array, "s s s"]:
-    """The test signal of Marschner and Lobb ("An Evaluation of Reconstruction Filters", 1994, equation 3).
+    """Sample the test signal of Marschner and Lobb ("An Evaluation of Reconstruction Filters", 1994, equation 3).
 
     ρ(x, y, z) = (1 - sin(πz/2) + α (1 + cos(2π f cos(π √(x² + y²) / 2)))) / (2 (1 + α)): rings of ripples.
 
     Args:
         size: Voxels along each axis.
-        frequency: f, of the ripples.
-        amplitude: α, of the ripples.
+        frequency: Frequency f of the ripples.
+        amplitude: Amplitude α of the ripples.
 
     Raises:
         TypeError: `size` is not an integer, or another argument not a number.
@@ -38,14 +38,14 @@ def marschner_lobb(size: int = 64, *, frequency: float = 6.0, amplitude: float =
 
 
 def gyroid(size: int = 64, *, periods: float = 2.0, key: PRNGKeyArray | None = None) -> Float[Array, "s s s"]:
-    """The gyroid (Schoen, NASA TN D-5541, 1970) by its trigonometric approximation, the minimal surface at 1/2.
+    """Sample the gyroid (Schoen, NASA TN D-5541, 1970) by its trigonometric approximation; its isovalue is 1/2.
 
     ½ + (sin u cos v + sin v cos w + sin w cos u) / 3 with (u, v, w) = π · periods · (x, y, z) + phases.
 
     Args:
         size: Voxels along each axis.
-        periods: How often the pattern repeats within the box.
-        key: Draws the three phases; none are zero phases.
+        periods: Number of periods along each side of the box.
+        key: Draws the three phases; None for phases of zero.
 
     Raises:
         TypeError: `size` is not an integer, or `periods` not a number.
@@ -62,7 +62,7 @@ def gyroid(size: int = 64, *, periods: float = 2.0, key: PRNGKeyArray | None = N
 
 
 def metaballs(key: PRNGKeyArray, size: int = 64, *, count: int = 12) -> Float[Array, "s s s"]:
-    """Blobs (Blinn, "A Generalization of Algebraic Surface Drawing", 1982).
+    """Sample random blobs (Blinn, "A Generalization of Algebraic Surface Drawing", 1982).
 
     Σᵢ exp(-|x - cᵢ|² / (2σᵢ²)), divided by its maximum over the voxels. The centres cᵢ are uniform in [-0.8, 0.8]³, the
     radii σᵢ in [0.1, 0.25].
@@ -70,7 +70,7 @@ def metaballs(key: PRNGKeyArray, size: int = 64, *, count: int = 12) -> Float[Ar
     Args:
         key: Draws centres and radii.
         size: Voxels along each axis.
-        count: How many blobs.
+        count: Number of blobs.
 
     Raises:
         TypeError: `size` or `count` is not an integer.
@@ -81,7 +81,7 @@ def metaballs(key: PRNGKeyArray, size: int = 64, *, count: int = 12) -> Float[Ar
     key_centers, key_radii = jax.random.split(key)
     centers = jax.random.uniform(key_centers, (count, 3), jnp.float32, -0.8, 0.8)
     radii = jax.random.uniform(key_radii, (count,), jnp.float32, 0.1, 0.25)
-    # A Gaussian is a product over the axes: three small factors instead of count grids.
+    # A Gaussian is a product over the axes: three small factors instead of `count` grids.
     axis = jnp.linspace(-1, 1, size, dtype=jnp.float32)
     factors = jnp.exp(-((axis - centers[..., None]) ** 2) / (2 * radii[:, None, None] ** 2))
     total = jnp.einsum("ix,iy,iz->zyx", factors[:, 0], factors[:, 1], factors[:, 2], precision="highest")
@@ -91,7 +91,7 @@ def metaballs(key: PRNGKeyArray, size: int = 64, *, count: int = 12) -> Float[Ar
 def fractal_noise(
     key: PRNGKeyArray, size: int = 64, *, octaves: int = 4, cells: int = 3, persistence: float = 0.5
 ) -> Float[Array, "s s s"]:
-    """Fractional Brownian motion: octaves of lattice noise (Ebert et al., "Texturing and Modeling", chapter 2).
+    """Sample fractional Brownian motion: octaves of lattice noise (Ebert et al., "Texturing and Modeling", chapter 2).
 
     Octave i is a uniform random lattice of cells · 2ⁱ cells along each axis, interpolated by cubic B-splines and
     weighted by persistenceⁱ. The sum is stretched to [0, 1].
@@ -99,9 +99,9 @@ def fractal_noise(
     Args:
         key: Draws the lattices.
         size: Voxels along each axis.
-        octaves: How many.
-        cells: Of the coarsest lattice along each axis.
-        persistence: Weight of an octave relative to the one before.
+        octaves: Number of octaves.
+        cells: Cells of the coarsest lattice along each axis.
+        persistence: Weight of each octave relative to the previous one.
 
     Raises:
         TypeError: `size`, `octaves` or `cells` is not an integer, or `persistence` not a number.
@@ -115,15 +115,15 @@ def fractal_noise(
 
 
 def read_volumes(path: str | Path, *, longest: int | None = None) -> dict[str, Float[np.ndarray, "d h w"]]:
-    """Reads an ``.npz`` of uint8 volumes, as values / 255.
+    """Read an `.npz` of uint8 volumes, scaled by 1 / 255.
 
     Args:
-        path: The file, one volume (d, h, w) to a name.
-        longest: Voxels along the longest axis at most. A larger volume is reduced by the smallest whole factor that
-            suffices, each voxel the mean of a block, so that nothing aliases. The default keeps every voxel.
+        path: The file, with one volume (d, h, w) per name.
+        longest: Maximum number of voxels along an axis. A larger volume is reduced by the smallest sufficient integer
+            factor; each voxel is then the mean of a block, which avoids aliasing. None keeps every voxel.
 
     Returns:
-        name -> float32 grid.
+        Name → float32 grid.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -139,7 +139,7 @@ def read_volumes(path: str | Path, *, longest: int | None = None) -> dict[str, F
 @partial(jax.jit, static_argnames=("size", "octaves", "cells"))
 def _fractal_noise(key, persistence, *, size, octaves, cells):
     lengths = [cells * 2**octave + 3 for octave in range(octaves)]  # a cell's cubic reaches one node beyond its two
-    # All numbers at once: random numbers take longer to compile than all the rest.
+    # All numbers at once: random numbers take longer to compile than everything else.
     stops = np.cumsum([nodes**3 for nodes in lengths])
     numbers = jnp.split(jax.random.uniform(key, (int(stops[-1]),), jnp.float32), stops[:-1])
     total = jnp.zeros((size,) * 3, jnp.float32)
@@ -147,7 +147,7 @@ def _fractal_noise(key, persistence, *, size, octaves, cells):
         smooth = lattice.reshape((nodes,) * 3)
         position = jnp.linspace(1, nodes - 2, size, dtype=jnp.float32)
         weights = _cubic_b_spline(position[:, None] - jnp.arange(nodes, dtype=jnp.float32))
-        for _ in range(3):  # each turn interpolates the first axis and moves it to the end
+        for _ in range(3):  # each pass interpolates the first axis and moves it to the end
             smooth = jnp.einsum("zi,ijk->jkz", weights, smooth, precision="highest")
         total = total + persistence**octave * smooth
     return (total - total.min()) / (total.max() - total.min())
@@ -161,8 +161,8 @@ def _reduce(name: str, volume: np.ndarray, longest: int | None) -> np.ndarray:
     factor = 1 if longest is None else -(-max(volume.shape) // longest)
     if any(length % factor for length in volume.shape):
         raise ValueError(
-            f"volume {name} of shape {volume.shape} cannot be reduced {factor}-fold to longest = {longest}; "
-            f"the factor must divide every axis"
+            f"volume {name} must have axes that {factor} divides, to be reduced to longest = {longest}, "
+            f"got shape {volume.shape}"
         )
     d, h, w = (length // factor for length in volume.shape)
     blocks = volume.reshape(d, factor, h, factor, w, factor)
@@ -176,7 +176,7 @@ def _check_size(size: int) -> None:
 
 
 def _coordinates(size: int):
-    """x, y and z of the voxels, each of a shape that broadcasts to the grid."""
+    """Return x, y and z of the voxels, in shapes that broadcast to the grid."""
     axis = jnp.linspace(-1, 1, size, dtype=jnp.float32)
     return axis, axis[:, None], axis[:, None, None]
 

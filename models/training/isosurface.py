@@ -1,12 +1,12 @@
-"""Isosurfaces of scalar fields as frames of screen-space features, by ray marching.
+"""Render isosurfaces of scalar fields as frames of screen-space features, by ray marching.
 
-The field (d, h, w), indexed [z, y, x], fills the box [-1, 1]³ with its outermost voxels on the faces and is trilinear
-in between. Points and directions are arrays (3, …) in the order x, y, z. In screen space x points right, y up and z
-toward the viewer.
+The field (d, h, w), indexed [z, y, x], fills the box [-1, 1]³. Its outermost voxels lie on the faces, and it is
+trilinear in between. Points and directions are arrays (3, …) in the order x, y, z. In screen space x points right, y up
+and z toward the viewer.
 
-The channels of a frame are those of `jifv.models.networks.frames`; depth runs over the sphere around the box. The
-surface is where the field crosses the isovalue, whichever side is larger: a surface cut open by the box shows its
-inside.
+The channels of a frame are those of `jifv.models.networks.frames`. Depth 0 and 1 are the near and the far end of the
+box's circumsphere. The surface is where the field crosses the isovalue in either direction: a surface that the box cuts
+open shows its inside.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jifv._core.check import check_nonnegative, check_positive
 
 LOW_SIZE, HIGH_SIZE = 32, 128
-"""Rows and columns of the two frames of a pair."""
+"""Side of the low- and the high-resolution frame of a pair, in pixels."""
 
 _RADIUS = 3**0.5
 _BISECTIONS = 12
@@ -30,11 +30,11 @@ _CAMERA_SHAPES = {"orientation": (3, 3), "target": (3,), "zoom": ()}
 
 
 class Camera(NamedTuple):
-    """An orthographic camera, so that what is visible and what has a normal with z > 0 are the same.
+    """An orthographic camera: exactly what has a normal with z > 0 faces it.
 
     Attributes:
         orientation: Rotation from the world to the screen: its rows are the directions right, up and toward the viewer.
-        target: Point of the world in the middle of the image.
+        target: Point of the world at the centre of the image.
         zoom: The image shows a square of side 2 / zoom.
     """
 
@@ -46,13 +46,13 @@ class Camera(NamedTuple):
 def random_camera(
     key: PRNGKeyArray, *, zoom: tuple[float, float] = (0.8, 2.0), offset: float = 0.5, dtype: DTypeLike = jnp.float32
 ) -> Camera:
-    """A camera with a uniform orientation, a target uniform in [-offset, offset]³ and a log-uniform zoom.
+    """Draw a camera: uniform orientation, target uniform in [-offset, offset]³, log-uniform zoom.
 
     Args:
         key: Draws all three.
-        zoom: Least and greatest zoom, positive.
-        offset: Of the target from the middle of the box, along each axis at most.
-        dtype: Of the camera's arrays.
+        zoom: Smallest and largest zoom, positive.
+        offset: Largest distance of the target from the centre of the box along each axis.
+        dtype: Type of the camera's arrays.
 
     Raises:
         TypeError: `offset` is not a number.
@@ -76,7 +76,7 @@ def random_camera(
 
 
 def sample(field: Float[Array, "d h w"], points: Float[Array, "3 *points"]) -> Float[Array, " *points"]:
-    """The field at points of the box by trilinear interpolation; a point outside takes the value of the nearest inside.
+    """Interpolate the field at points of the box, trilinearly; points outside take the value of the nearest inside.
 
     A point is (x, y, z) in [-1, 1]³, along the first axis.
     """
@@ -87,7 +87,7 @@ def sample(field: Float[Array, "d h w"], points: Float[Array, "3 *points"]) -> F
         cell = jnp.minimum(position.astype(jnp.int32), length - 2)
         cells.append(cell)
         fractions.append(position - cell)
-    # Flat indices into one array: XLA's CPU gather is several times faster with them than with triples.
+    # Flat indices: XLA's gather on CPUs is several times faster with them than with triples.
     flat, base = field.reshape(-1), (cells[2] * size[1] + cells[1]) * size[0] + cells[0]
 
     def interpolate(offset, axis):
@@ -110,29 +110,29 @@ def render(
     occlusion_directions: int = 32,
     occlusion_steps: int = 12,
 ) -> Float[Array, "size size 6"]:
-    """The frame of one camera, one ray through the middle of each pixel.
+    """Render the frame of one camera, with one ray through the centre of each pixel.
 
-    A ray steps at most half a voxel at a time, and 12 bisections refine the first crossing. The normal is the gradient
-    by central differences one voxel away. Ambient occlusion is the cosine-weighted share of directions in which the
-    surface is not met within a radius. Every pixel takes the same directions around its normal, a Fibonacci lattice, so
-    that the occlusion is deterministic and without noise, in steps of 1 / directions.
+    A ray advances by at most half a voxel per step, and 12 bisections refine the first crossing. The normal is the
+    gradient by central differences of one voxel. Ambient occlusion is the cosine-weighted share of directions in which
+    no surface lies within a radius. Every pixel uses the same directions relative to its normal, a Fibonacci lattice.
+    So the occlusion is deterministic and free of noise, in steps of 1 / directions.
 
     Args:
-        field: The scalar field, of two voxels or more along each axis.
-        isovalue: Its value on the surface.
-        camera: Where it is seen from.
-        size: Rows and columns of the frame.
-        occlusion_radius: How far another part of the surface occludes, in units of half the box.
-        occlusion_directions: How many rays the ambient occlusion takes.
-        occlusion_steps: How many samples each of them takes.
+        field: The scalar field, with at least two voxels along each axis.
+        isovalue: The field's value on the surface.
+        camera: The camera.
+        size: Side of the frame, in pixels.
+        occlusion_radius: Largest distance at which the surface occludes, in units of half the box.
+        occlusion_directions: Number of rays of the ambient occlusion.
+        occlusion_steps: Number of samples along each of these rays.
 
     Returns:
-        The frame, channels as in `frames`.
+        The frame, with the channels of `frames`.
 
     Raises:
-        TypeError: The field is not of floating point, a size or a count not an integer, or the radius not a number.
-        ValueError: The field is not three-dimensional or has an axis of one voxel, the isovalue or the camera has
-            another shape, a size or a count is not positive, or the radius is negative or not finite.
+        TypeError: The field does not hold floats, a size or a count is not an integer, or the radius is not a number.
+        ValueError: The field is not three-dimensional or has an axis of one voxel, the isovalue or the camera has the
+            wrong shape, a size or a count is not positive, or the radius is negative or not finite.
     """
     _check_scene(field, isovalue, camera)
     options = _checked_options(size, occlusion_radius, occlusion_directions, occlusion_steps)
@@ -149,7 +149,7 @@ def render_batch(
     occlusion_directions: int = 32,
     occlusion_steps: int = 12,
 ) -> Float[Array, "b size size 6"]:
-    """`render` over pairs of an isovalue and a camera, the arrays of `cameras` with a first axis of as many."""
+    """Render several isovalues, each with its camera: the arrays of `cameras` have a first axis of b."""
     _check_scenes(field, isovalues, cameras)
     options = _checked_options(size, occlusion_radius, occlusion_directions, occlusion_steps)
     return _render_batch(jnp.asarray(field), isovalues, cameras, **options)
@@ -158,17 +158,17 @@ def render_batch(
 def render_surface(
     field: Float[ArrayLike, "d h w"], isovalue: Float[ArrayLike, ""], camera: Camera, *, size: int = LOW_SIZE
 ) -> Float[Array, "size size 5"]:
-    """`render` without the ambient occlusion, the expensive one."""
+    """Render without ambient occlusion, which takes most of the time."""
     _check_scene(field, isovalue, camera)
     check_positive("size", size)
     return _render_surface(jnp.asarray(field), isovalue, camera, size=size)
 
 
-# What is compiled. From here on arguments are right.
+# What is compiled. Arguments have been checked.
 
 
 class _Hit(NamedTuple):
-    """Where the rays meet the surface; values of rays that do not are arbitrary."""
+    """Where the rays meet the surface; values of the other rays are arbitrary."""
 
     found: Array
     points: Array
@@ -234,7 +234,7 @@ def _trace(field, isovalue, camera, size) -> _Hit:
 
 
 def _gradient(field, points):
-    """Central differences one voxel away; at a face, where that voxel is missing, one-sided."""
+    """Return the central differences over one voxel; at the box's faces the differences are one-sided."""
     voxels = 2 / (np.array(field.shape[::-1]) - 1)
     shifts = np.diag(voxels)[:, :, None, None].astype(field.dtype)
     shifted = jnp.clip(jnp.stack([points[:, None] - shifts, points[:, None] + shifts], 1), -1, 1)
@@ -244,10 +244,10 @@ def _gradient(field, points):
 
 
 def _facing(normals):
-    """Unit normals with z > 0.
+    """Return unit normals with z > 0.
 
-    The sign of the normal is that of the crossing, not that of z: a normal smoothed over a few voxels may point
-    slightly away at a silhouette, and there its mirror image would be wrong by 180°. It is tilted instead.
+    The sign of a normal follows from the crossing, not from z. At a silhouette a normal, which is an average over a few
+    voxels, may point slightly away from the viewer. Its mirror image would be wrong by 180°, so it is tilted instead.
     """
     tiny = jnp.finfo(normals.dtype).tiny
     viewer = jnp.array([0, 0, 1], normals.dtype)
@@ -273,7 +273,7 @@ def _openness(field, isovalue, camera, hit: _Hit, radius, directions, steps):
     basis = jnp.stack([tangent, bitangent, hit.normals])
     basis = jnp.einsum("ji,kjhw->kihw", jnp.asarray(camera.orientation, field.dtype), basis, precision="highest")
     voxel = 2 / (min(field.shape) - 1)
-    # One voxel off the surface, or the facets of the trilinear cells would shadow one another.
+    # One voxel above the surface: closer, the facets of the trilinear cells would shadow one another.
     starts = hit.points + voxel * basis[2]
 
     def occluded(direction):
@@ -294,7 +294,7 @@ def _openness(field, isovalue, camera, hit: _Hit, radius, directions, steps):
 
 
 def _cosine_directions(count: int) -> Float[np.ndarray, "count 3"]:
-    """Directions around +z, cosine-weighted: a Fibonacci lattice on the disc, projected up (Malley's method)."""
+    """Return cosine-weighted directions around +z: a Fibonacci lattice on the disc, projected up (Malley's method)."""
     index = np.arange(count)
     square, turn = (index + 0.5) / count, index * np.pi * (3 - 5**0.5)
     return np.stack([np.sqrt(square) * np.cos(turn), np.sqrt(square) * np.sin(turn), np.sqrt(1 - square)], -1)
@@ -309,11 +309,11 @@ def _checked_options(size, radius, directions, steps) -> dict:
 
 
 def check_field(field) -> None:
-    """Raise unless `field` is a grid (d, h, w) of floats with two voxels or more along each axis."""
+    """Raise unless `field` is a grid (d, h, w) of floats with at least two voxels along each axis."""
     if not jnp.issubdtype(jnp.result_type(field), jnp.floating):
-        raise TypeError(f"field must be of floating point, got {jnp.result_type(field)}")
+        raise TypeError(f"field must hold floats, got {jnp.result_type(field)}")
     if np.ndim(field) != 3 or min(np.shape(field)) < 2:
-        raise ValueError(f"field must be a grid (d, h, w) of at least 2 voxels an axis, got shape {np.shape(field)}")
+        raise ValueError(f"field must be a grid (d, h, w) of at least 2 voxels per axis, got shape {np.shape(field)}")
 
 
 def check_range(name: str, values: tuple[float, float], *, positive: bool = False) -> None:
@@ -340,4 +340,4 @@ def _check_scenes(field, isovalues, cameras: Camera) -> None:
 
 def _check_shape(name: str, value, shape: tuple) -> None:
     if np.shape(value) != shape:
-        raise ValueError(f"{name} must have the shape {shape}, got {np.shape(value)}")
+        raise ValueError(f"{name} must have shape {shape}, got {np.shape(value)}")

@@ -1,10 +1,9 @@
 """The loop that the trainings share: order of the data, devices, checkpoints, reports.
 
-The seed decides everything; a run that is continued from its checkpoint gives the same state as one that was not
-interrupted.
+The seed determines everything, and a run that resumes from its checkpoint ends in the same state as an uninterrupted
+one.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import serialization
+
+from jifv._core.files import replace_durably
 
 
 def run(
@@ -28,36 +29,37 @@ def run(
     checkpoint: Path | None = None,
     checkpoint_every: float = 300.0,
 ) -> Any:
-    """Runs ``step`` over the whole plan and returns the state.
+    """Run `step` over the whole plan and return the state.
 
     Args:
-        step: (state, rows of each array…, key, side of the images) → (state, metrics), where one metric is ``loss``.
-        state: Where to start, a tree of arrays.
-        arrays: Training data; each epoch takes every row of them once, in random order, whole batches only.
+        step: (state, rows of each array…, key, side of the images) → (state, metrics), where one metric is `loss`.
+        state: State to start from, a tree of arrays.
+        arrays: Training data. Each epoch takes every row once, in random order and in whole batches.
         plan: Side of the images in each step, in pixels.
-        batch_size: Rows a step, over all devices.
-        seed: Decides order and keys.
-        options: What the run depends on; a checkpoint with other ones is refused.
-        checkpoint: File for the whole state, written every ``checkpoint_every`` seconds and continued from if present.
+        batch_size: Rows per step, over all devices.
+        seed: Determines order and keys.
+        options: What the run depends on; a checkpoint with other options is refused.
+        checkpoint: File of the whole state, written every `checkpoint_every` seconds; the run resumes from it if it
+            exists.
         checkpoint_every: Seconds between checkpoints.
 
     Raises:
-        ValueError: If there are fewer rows than in a batch, the checkpoint is of a run with other options, or the
-            batch does not divide over the devices.
+        ValueError: If there are fewer rows than in a batch, the checkpoint belongs to a run with other options, or the
+            devices do not divide the batch.
         FloatingPointError: If the loss is not finite.
     """
     count = len(arrays[0])
     if count < batch_size:
-        raise ValueError(f"batch_size must not exceed the {count} training images, got {batch_size}")
+        raise ValueError(f"batch_size must be at most {count}, the number of training images, got {batch_size}")
     done = 0
     if checkpoint is not None and checkpoint.exists():
         state, done, made_with = serialization.from_bytes((state, 0, ""), checkpoint.read_bytes())
         if made_with != options:
-            raise ValueError(f"checkpoint {checkpoint} is of a run with other options: {made_with}, not {options}")
+            raise ValueError(f"checkpoint {checkpoint} must be of a run with options {options}, got {made_with}")
         state, done = jax.tree.map(jnp.asarray, state), int(done)
 
     sharding = _over_devices(batch_size)
-    # Where the steps leave it: a state that lies elsewhere in the first step would have it compiled twice.
+    # Placed where the steps leave it: a first step with the state elsewhere would be compiled once more.
     state = jax.device_put(state, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec()))
     per_epoch = count // batch_size
     key = jax.random.key(seed)
@@ -88,17 +90,15 @@ def run(
             if not np.isfinite(means["loss"]):
                 raise FloatingPointError(f"the loss is {means['loss']} at step {index + 1}: lower the learning rate")
         if checkpoint is not None and now - saved > checkpoint_every:
-            partial_file = checkpoint.with_suffix(".partial")
-            partial_file.write_bytes(serialization.to_bytes((jax.device_get(state), index + 1, options)))
-            os.replace(partial_file, checkpoint)
+            replace_durably(checkpoint, serialization.to_bytes((jax.device_get(state), index + 1, options)))
             saved = now
     return jax.device_get(state)
 
 
 def _over_devices(batch_size: int) -> jax.sharding.NamedSharding:
-    """Sharding of a batch's first axis over all local devices."""
+    """Return the sharding of a batch's first axis over all local devices."""
     devices = jax.local_devices()
     if batch_size % len(devices):
-        raise ValueError(f"batch_size must be a multiple of the {len(devices)} local devices; got {batch_size}")
+        raise ValueError(f"batch_size must be a multiple of the {len(devices)} local devices, got {batch_size}")
     mesh = jax.sharding.Mesh(np.array(devices), ("batch",))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))

@@ -1,7 +1,7 @@
-"""The data that SRNet is trained on: fields, views of them, pairs of frames, and their augmentation.
+"""Training data of SRNet: fields, views of them, pairs of frames, and augmentation.
 
-A pair is a low-resolution frame and the high-resolution one that the network is to make of it. Pairs are rendered by
-`isosurface` from the `fields`, once, and kept in a file.
+A pair is a low-resolution frame and the high-resolution frame that the network should make of it. `isosurface` renders
+the pairs from the `fields` once; they are kept in a file.
 """
 
 from collections.abc import Mapping
@@ -32,13 +32,13 @@ from jifv.models.training.isosurface import (
 )
 
 HELD_OUT = ("c60", "marschner_lobb")
-"""Fields that training never sees, unless it is told otherwise."""
+"""Fields that training does not see by default."""
 
 _CANDIDATES = 16
 
 
 class Pairs(NamedTuple):
-    """Low-resolution frames (n, 32, 32, 5), high-resolution ones (n, 128, 128, 6), and the field's name of each."""
+    """Low-resolution frames (n, 32, 32, 5), high-resolution frames (n, 128, 128, 6), and the name of each field."""
 
     low: np.ndarray
     high: np.ndarray
@@ -49,7 +49,7 @@ class Pairs(NamedTuple):
 
 
 def all_fields(key: PRNGKeyArray, volumes: Path | None = None) -> dict[str, np.ndarray]:
-    """The analytic fields and, if there is a file of them, the measured volumes, at most 128 voxels a side."""
+    """Return the analytic fields and the volumes of a file, if given, with at most 128 voxels per side."""
     keys = jax.random.split(key, 6)
     analytic = {
         "marschner_lobb": fields.marschner_lobb(),
@@ -67,22 +67,22 @@ def all_fields(key: PRNGKeyArray, volumes: Path | None = None) -> dict[str, np.n
 def render_pairs(
     key: PRNGKeyArray, sources: dict[str, np.ndarray], held_out: tuple[str, ...], count: int, test_count: int
 ) -> dict[str, Pairs]:
-    """Pairs to train on and two sets of others: ``training``, ``cameras`` and ``fields``.
+    """Render pairs to train on, `training`, and two sets of others, `cameras` and `fields`.
 
     Args:
-        key: Decides isovalues and cameras.
-        sources: The fields by their names.
-        held_out: Names of those that only ``fields`` is rendered from. ``cameras`` shows the others, from elsewhere.
-        count: Pairs to train on.
-        test_count: Pairs in each of the other two.
+        key: Draws isovalues and cameras.
+        sources: Name → field.
+        held_out: Names of the fields that only `fields` shows. `cameras` shows the other fields from new cameras.
+        count: Number of pairs to train on.
+        test_count: Number of pairs in each of the other sets.
 
     Raises:
-        ValueError: If no field is left to train on, or none is held out.
+        ValueError: If no field is left to train on, or no field is held out.
     """
     seen = {name: field for name, field in sources.items() if name not in held_out}
     unseen = {name: field for name, field in sources.items() if name in held_out}
     if not seen or not unseen:
-        raise ValueError(f"held_out must name some of the fields {', '.join(sources)}, not all; got {held_out}")
+        raise ValueError(f"held_out must name some of the fields {', '.join(sources)}, not all, got {held_out}")
     parts = {"training": (seen, count), "cameras": (seen, test_count), "fields": (unseen, test_count)}
     result = {}
     for index, (part, (chosen, number)) in enumerate(parts.items()):
@@ -92,7 +92,7 @@ def render_pairs(
 
 
 def cached(path: Path, options: str, make) -> dict[str, Pairs]:
-    """What ``make`` returns, from the file if there is one.
+    """Return what `make` returns, from the file if it exists.
 
     Raises:
         ValueError: If the file was made with other options.
@@ -100,7 +100,7 @@ def cached(path: Path, options: str, make) -> dict[str, Pairs]:
     if path.is_file():
         with np.load(path) as file:
             if str(file["options"]) != options:
-                raise ValueError(f"pairs in {path} were made with other options: {file['options']}, not {options}")
+                raise ValueError(f"pairs in {path} must be of options {options}, got {file['options']}")
             parts = {name.split(".")[0] for name in file.files if "." in name}
             return {part: Pairs(*(file[f"{part}.{leaf}"] for leaf in Pairs._fields)) for part in parts}
     result = make()
@@ -116,9 +116,9 @@ def cached(path: Path, options: str, make) -> dict[str, Pairs]:
 def pair(
     field: Float[ArrayLike, "d h w"], isovalue: Float[ArrayLike, ""], camera: Camera
 ) -> tuple[Float[Array, "32 32 5"], Float[Array, "128 128 6"]]:
-    """A low-resolution frame and the high-resolution one that a network is to make of it.
+    """Render a low-resolution frame and the high-resolution frame that a network should make of it.
 
-    Both are rendered: the low one has rays of its own through the middle of its larger pixels, and is no average.
+    The low-resolution frame is no average: it has its own rays, through the centres of its larger pixels.
     """
     return render_surface(field, isovalue, camera, size=LOW_SIZE), render(field, isovalue, camera, size=HIGH_SIZE)
 
@@ -132,30 +132,30 @@ def random_views(
     filled: float = 0.5,
     tries: int = 1000,
 ) -> tuple[Float[Array, " count"], Camera]:
-    """Isovalues with cameras that see the surface in at least a given share of the low-resolution frame.
+    """Draw isovalues and cameras that see the surface in at least a given share of the low-resolution frame.
 
     Args:
-        key: Draws both. A smaller `count` gives the first ones of a larger.
+        key: Draws both. A smaller `count` gives the first views of a larger one.
         field: The scalar field.
-        count: How many.
+        count: Number of views.
         isovalues: Range of the uniform isovalues; by default from the 30 % to the 95 % quantile of the field.
-        filled: Share of the pixels of the low-resolution frame that show the surface, at least.
-        tries: Batches of 16 candidates at most.
+        filled: Smallest share of the low-resolution frame's pixels that must show the surface.
+        tries: Largest number of batches of 16 candidates.
 
     Returns:
         The isovalues (count,) and the cameras, with a first axis of `count`.
 
     Raises:
-        TypeError: `count` or `tries` is not an integer, or `filled` not a number.
-        ValueError: `count` or `tries` is not positive, `filled` not in [0, 1], `isovalues` not a range, or the field
-            not three-dimensional with two voxels or more along each axis.
-        RuntimeError: The candidates of all tries together do not suffice.
+        TypeError: `count` or `tries` is not an integer, or `filled` is not a number.
+        ValueError: `count` or `tries` is not positive, `filled` is not in [0, 1], `isovalues` is not a range, or the
+            field is not three-dimensional with at least two voxels along each axis.
+        RuntimeError: Too few candidates show enough of the surface.
     """
     check_positive("count", count)
     check_positive("tries", tries)
     check_nonnegative("filled", filled)
     if filled > 1:
-        raise ValueError(f"filled must be a share of the pixels, at most 1, got {filled}")
+        raise ValueError(f"filled must be at most 1, a share of the pixels, got {filled}")
     check_field(field)
     field = jnp.asarray(field)
     low, high = map(float, np.quantile(field, (0.3, 0.95)) if isovalues is None else isovalues)
@@ -170,7 +170,7 @@ def random_views(
             return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[:count]), *kept)
     raise RuntimeError(
         f"only {total} of {tries * _CANDIDATES} views show the surface in {filled:.0%} of the pixels, and {count} are "
-        f"wanted; the isovalues were drawn from [{low:.3g}, {high:.3g}]"
+        f"needed; the isovalues were drawn from [{low:.3g}, {high:.3g}]"
     )
 
 
@@ -183,18 +183,18 @@ def dataset(
     batch: int = 8,
     dtype: DTypeLike = np.float16,
 ) -> tuple[Float[np.ndarray, "count 32 32 5"], Float[np.ndarray, "count 128 128 6"], list[str]]:
-    """Pairs for training, as many of every field (the first ones get one more if it does not come out even).
+    """Render pairs for training, equally many of every field; the first fields get one more if they must.
 
     Args:
         key: Draws isovalues and cameras.
-        sources: name -> scalar field.
-        count: How many pairs.
-        filled: Share of pixels that show the surface, at least, as in `random_views`.
-        batch: Pairs rendered at once; the result does not depend on it.
-        dtype: Of the result.
+        sources: Name → scalar field.
+        count: Number of pairs.
+        filled: Smallest share of pixels that must show the surface, as in `random_views`.
+        batch: Number of pairs rendered at once; the result does not depend on it.
+        dtype: Type of the result.
 
     Returns:
-        Low-resolution frames, high-resolution frames, and the name of the field of each; fields follow one another.
+        Low-resolution frames, high-resolution frames, and the field's name for each; fields follow one another.
 
     Raises:
         TypeError: `count` or `batch` is not an integer.
@@ -213,7 +213,7 @@ def dataset(
         if not share:
             continue
         field = jnp.asarray(field)
-        # Whole batches, so that each function is compiled once for a field's shape; the surplus is dropped.
+        # Whole batches, so that each function is compiled once per field shape; the surplus is dropped.
         isovalues, cameras = random_views(
             jax.random.fold_in(key, index), field, -(-share // batch) * batch, filled=filled
         )
@@ -248,7 +248,7 @@ def _render_surfaces(field, isovalues, cameras):
 def augment(
     key: PRNGKeyArray, low: Float[Array, "b h w 5"], high: Float[Array, "b 4*h 4*w 6"], crop: int
 ) -> tuple[Float[Array, "b crop crop 5"], Float[Array, "b 4*crop 4*crop 6"]]:
-    """Crops both frames of each pair at the same place, then flips and transposes them at random, in float32."""
+    """Crop both frames of each pair at the same place, then flip and transpose them at random, in float32."""
     crop_key, turn_key = jax.random.split(key)
     batch, height, width, _ = low.shape
     corners = jax.random.randint(crop_key, (batch, 2), 0, jnp.array([height, width]) - crop + 1)
@@ -263,9 +263,9 @@ def augment(
 
 
 def turn(frame: Float[Array, "s s c"], which: Bool[Array, "3"]) -> Float[Array, "s s c"]:
-    """Shows the geometry mirrored left to right, upside down, and with rows and columns exchanged, as ``which`` says.
+    """Mirror the geometry left to right, mirror it upside down, and exchange rows and columns, as `which` says.
 
-    These generate the eight symmetries of the square. The normals turn with the image: x points right, y up.
+    These operations generate the eight symmetries of the square. The normals turn with the image.
     """
     channels = frame.shape[-1]
     left_right = frame[:, ::-1] * jnp.ones(channels).at[1].set(-1)

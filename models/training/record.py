@@ -1,6 +1,6 @@
-"""Records and model cards: how a training says what it did.
+"""Records and model cards of trainings.
 
-A record is a dictionary for JSON; a model card is made of it and of nothing else.
+A record is a dictionary for JSON. A model card is generated from a record and from nothing else.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from jifv.models.networks.densenet import CLASSES
 
 
 def options_and_machine(args: argparse.Namespace, began: float) -> dict[str, Any]:
-    """Return what every record holds: the options that all trainings have, the machine, and the time.
+    """Return the entries of every record: the options that all trainings share, the machine, and the time.
 
     Args:
         args: Options of the command line.
-        began: When the training began, by ``time.monotonic``.
+        began: Start of the training, by `time.monotonic`.
     """
     return {
         "schedule": [list(stage) for stage in args.schedule],
@@ -37,7 +37,7 @@ def options_and_machine(args: argparse.Namespace, began: float) -> dict[str, Any
 
 
 def publish(out: Path, variables: dict, metadata: dict[str, str], record: dict[str, Any], card: str) -> None:
-    """Write the weights, and beside them the record (``.json``) and the model card (``.md``), which is printed too."""
+    """Write the weights and, beside them, the record (`.json`) and the model card (`.md`); print the card."""
     write_weights(out, variables, metadata)
     out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     out.with_suffix(".md").write_text(card, encoding="utf-8")
@@ -49,13 +49,13 @@ def _origin(record: dict[str, Any]) -> str:
 
 
 def densenet_card(record: dict) -> str:
-    """The model card (Markdown) of a trained DenseNet from the record of its training."""
+    """Return the model card (Markdown) of a DenseNet from the record of its training."""
     unseen = " or ".join(CLASSES[index] for index in record["without_class"])
     spectrum = record["classifier_spectrum"]
     return _DENSENET.format(
         **{key: value for key, value in record.items() if key != "schedule"},
         title=f", without {unseen}" if unseen else "",
-        seen=f" ({record['accuracy_of_seen_classes']:.1%} on the classes it has seen)" if unseen else "",
+        seen=f" ({record['accuracy_of_seen_classes']:.1%} on the classes it was trained on)" if unseen else "",
         none=f", none of them of {unseen}" if unseen else "",
         stages=", then ".join(f"{epochs:g} epochs at {size}×{size}" for size, epochs in record["schedule"]),
         end=record["final"] * record["peak"],
@@ -75,11 +75,11 @@ Reinbold & Westermann 2020, section 3.1). Input: RGB in [0, 1], 32×32; the netw
 
 - Accuracy: **{accuracy:.1%}**{seen} of {test_images:,} test images (JPEG, quality 75).
 - Class weights: σ₁₀/σ₁ = {last:.1e}, σ₉/σ₁ = {last_but_one:.2g}. The classifier started at zero, so its weights sum to
-  zero over the classes, and the mean of the scores is a direction that no input can change.
+  zero over the classes, and no input can change the mean of the scores.
 - Data: CIFAR-10 (Krizhevsky 2009), {training_images:,} training images as JPEG{none}.
 - Recipe: {start}; SGD, Nesterov momentum 0.9, weight decay {weight_decay:g} on kernels, batches of {batch_size};
-  learning rate linearly up to {peak:g} over {warmup:.0%} of the steps and down to {end:g}; flips, padding by 4 and
-  random crops; {stages}.
+  learning rate rising linearly to {peak:g} over {warmup:.0%} of the steps and falling to {end:g}; flips, padding by 4
+  and random crops; {stages}.
 - Seed {seed}; {device}, jax {jax}, {minutes:.0f} minutes, {date}.
 - Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.training.densenet`.
 
@@ -90,7 +90,7 @@ Reinbold & Westermann 2020, section 3.1). Input: RGB in [0, 1], 32×32; the netw
 
 
 def srnet_card(record: dict) -> str:
-    """The model card (Markdown) of a trained SRNet from the record of its training."""
+    """Return the model card (Markdown) of an SRNet from the record of its training."""
     halve_every, rising = record["halve_every"], f"{record['warmup']:.0%} of the steps"
     return _SRNET.format(
         **{key: value for key, value in record.items() if key not in ("schedule", "warmup", "trained_on")},
@@ -108,7 +108,7 @@ def srnet_card(record: dict) -> str:
 
 
 def _srnet_rows(part: dict, title: str) -> str:
-    """A line of the card's table for each field: ours / bilinear."""
+    """Return one line of the card's table per field: ours / bilinear."""
     lines = []
     for name, score in part.items():
         ours, theirs = score["ours"], score["bilinear"]
@@ -130,17 +130,18 @@ output: the same at four times the resolution, and ambient occlusion in [0, 1].
 - Data: {training_pairs:,} pairs of frames, rendered by `jifv.models.training.isosurface` from {trained}; orthographic
   cameras, at least half of the frame filled. Low resolution is rendered, not averaged.
 - Loss: L1 on mask (weight 1), ambient occlusion (1), normal (10), depth (10), the last three where the truth shows the
-  surface. Single frames: the previous frame's channels are zero, and there is no temporal term.
+  surface. Single frames: the channels of the previous frame are zero, and there is no temporal term.
 - Recipe: {start}; Adam, batches of {batch_size}, learning rate {peak:g}, {rising}{falling}, gradients clipped to
   the norm {clip:g}; random crops, flips and quarter turns; {stages}.
 - Seed {seed}; {device}, jax {jax}, {minutes:.0f} minutes, {date}.
 - Licence: Apache-2.0, as the package. Trained by `python -m jifv.models.training.srnet`.
 
 Mean absolute errors and mean angles between normals, each *ours / bilinear upscaling*, on {test_pairs} pairs of fields
-that training never saw and {test_pairs} of new cameras and isovalues on the fields that it saw. All but the mask's
-error are over the pixels where the truth shows the surface; "interior" leaves out those whose bilinear mask is
-below 1, at the silhouettes. For the angle normals are normalized. The input has no ambient occlusion, so bilinear
-upscaling has none either: its column holds a constant, the median of the training data ({median_occlusion:.3f}).
+that training never saw and {test_pairs} of new cameras and isovalues on the fields that it saw. Except for the
+mask's, all are averaged over the pixels where the truth shows the surface; "interior" leaves out the silhouettes,
+where the bilinear mask is below 1. Normals are normalized for the angle. The input has no ambient occlusion, so
+bilinear upscaling has none either: its column is for a constant, the median of the training data
+({median_occlusion:.3f}).
 
 | field | mask | normal | angle | angle, interior | depth | ambient occlusion |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -1,9 +1,9 @@
-"""Training of SRNet on isosurfaces: ``python -m jifv.models.training.srnet --help``.
+"""Train SRNet on isosurfaces: `python -m jifv.models.training.srnet --help`.
 
-Low- and high-resolution frames are rendered by `isosurface` from the `fields`, once, and kept in a file. Single frames:
-there is no previous one, so the temporal term of the loss (Weiss et al. 2019) does not apply. Random crops, flips and
-quarter turns; Adam; batches split over all local devices. The seed decides everything; a run that is continued from its
-checkpoint gives the same weights as one that was not interrupted.
+The data are `pairs` of single frames: there is no previous frame, so the temporal term of the loss (Weiss et al. 2019)
+does not apply. The recipe is Adam, with random crops, flips and quarter turns. Batches are split over all local
+devices. The seed determines everything, and a run that resumes from its checkpoint gives the same weights as an
+uninterrupted one.
 """
 
 import argparse
@@ -26,18 +26,18 @@ from jifv.models.training import loop, record
 from jifv.models.training.pairs import HELD_OUT, Pairs, all_fields, augment, cached, render_pairs
 
 WEIGHTS = {"mask": 1.0, "normal": 10.0, "depth": 10.0, "occlusion": 1.0}
-"""Of the terms of the loss (Weiss et al. 2019)."""
+"""Weights of the terms of the loss (Weiss et al. 2019)."""
 
 
 class Stage(NamedTuple):
-    """A part of the schedule: crops of ``crop``² low-resolution pixels for ``steps`` steps."""
+    """Part of the schedule: crops of `crop`² low-resolution pixels for `steps` steps."""
 
     crop: int
     steps: int
 
 
 def schedule(text: str) -> tuple[Stage, ...]:
-    """Parses ``"16:3000,32:300"``: 3000 steps on crops of 16×16, then 300 on whole frames."""
+    """Parse `"16:3000,32:300"`: 3000 steps on crops of 16×16, then 300 on whole frames."""
     return tuple(Stage(*map(int, part.split(":", 1))) for part in text.split(","))
 
 
@@ -45,7 +45,7 @@ def schedule(text: str) -> tuple[Stage, ...]:
 
 
 def terms(predicted: Float[Array, "b y x 6"], truth: Float[Array, "b y x 6"]) -> dict[str, Float[Array, ""]]:
-    """Mean absolute errors, of all but the mask only where the truth shows the surface; elsewhere they count as 0."""
+    """Return mean absolute errors; except for the mask's, pixels where the truth shows no surface count as 0."""
     error = jnp.abs(predicted - truth)
     inside = jnp.where(truth[..., MASK] > 0, 1, 0)
     return {
@@ -57,15 +57,15 @@ def terms(predicted: Float[Array, "b y x 6"], truth: Float[Array, "b y x 6"]) ->
 
 
 def loss_of(parts: dict[str, Float[Array, ""]]) -> Float[Array, ""]:
-    """Weighted sum of the `terms`."""
+    """Return the weighted sum of the `terms`."""
     return sum((WEIGHTS[name] * value for name, value in parts.items()), jnp.float32(0))
 
 
 def optimizer(peak: float, steps: int, *, warmup: float, halve_every: int | None, clip: float):
-    """Adam on gradients clipped to the norm ``clip``.
+    """Return Adam on gradients clipped to the norm `clip`.
 
-    The rate rises linearly to ``peak`` over the fraction ``warmup`` of the steps, then halves every ``halve_every``
-    steps or, with None, falls to 0 along a cosine.
+    The rate rises linearly to `peak` over the fraction `warmup` of the steps. Then it halves every `halve_every` steps
+    or, if that is None, falls to 0 along a cosine.
     """
     rising = round(warmup * steps)
     if halve_every is None:
@@ -77,7 +77,7 @@ def optimizer(peak: float, steps: int, *, warmup: float, halve_every: int | None
 
 
 def make_step(model: SRNet, transform: optax.GradientTransformation):
-    """The jitted training step: (state, low, high, key, crop) → (state, metrics)."""
+    """Return the jitted training step: (state, low, high, key, crop) → (state, metrics)."""
 
     def loss_and_terms(params, low, high):
         parts = terms(jnp.asarray(model.apply({"params": params}, low)), high)
@@ -109,31 +109,32 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_every: float = 300.0,
 ) -> dict:
-    """Trains from ``variables`` and returns the trained ones.
+    """Train from `variables` and return the trained ones.
 
     Args:
         model: The network.
-        variables: Where to start: ``{"params"}``.
+        variables: Variables to start from: `{"params"}`.
         pairs: Training data.
         stages: Crops and steps, in order.
-        batch_size: Pairs a step, over all devices.
+        batch_size: Pairs per step, over all devices.
         peak: Highest learning rate.
-        warmup: Fraction of the steps over which the rate rises from 0; 0 starts at the peak.
-        halve_every: Epochs after which the rate is halved, again and again; None lets it fall to 0 along a cosine.
-        clip: Largest norm of the gradient; a longer one is shortened.
-        seed: Decides order and augmentation.
-        checkpoint: File for the whole state, written every ``checkpoint_every`` seconds and continued from if present.
+        warmup: Fraction of the steps in which the rate rises from 0; 0 starts at the peak.
+        halve_every: Number of epochs between halvings of the rate; None lets it fall to 0 along a cosine.
+        clip: Largest norm of the gradient; a longer gradient is shortened.
+        seed: Determines order and augmentation.
+        checkpoint: File of the whole state, written every `checkpoint_every` seconds; the run resumes from it if it
+            exists.
         checkpoint_every: Seconds between checkpoints.
 
     Raises:
-        ValueError: If a crop is larger than the frames, there are fewer pairs than in a batch, or the checkpoint is of
-            a run with other options.
+        ValueError: If a crop is larger than the frames, there are fewer pairs than in a batch, or the checkpoint
+            belongs to a run with other options.
         FloatingPointError: If the loss is not finite.
     """
     count, side = pairs.low.shape[:2]
     for stage in stages:
         if not 1 <= stage.crop <= side:
-            raise ValueError(f"stages must have crops from 1 to {side}, the side of the frames; got {stage.crop}")
+            raise ValueError(f"stages must have crops from 1 to {side}, the side of the frames, got {stage.crop}")
     options = repr((stages, batch_size, peak, warmup, halve_every, clip, seed, count))
     plan = [stage.crop for stage in stages for _ in range(stage.steps)]
     every = halve_every if halve_every is None else halve_every * (count // batch_size)
@@ -157,24 +158,24 @@ def train(
 
 
 def predict(model: SRNet, variables: dict, low: np.ndarray, *, batch_size: int = 16) -> np.ndarray:
-    """High-resolution frames (n, 128, 128, 6) in float32, batch by batch."""
+    """Return high-resolution frames (n, 128, 128, 6) in float32, computed batch by batch."""
     apply = jax.jit(lambda frame: model.apply(variables, frame.astype(jnp.float32)))
     return np.concatenate([np.asarray(apply(low[at : at + batch_size])) for at in range(0, len(low), batch_size)])
 
 
 def bilinear(low: np.ndarray, occlusion: float) -> np.ndarray:
-    """What the network is compared with: the frames upscaled, and a constant for the channel that they do not have."""
+    """Return what the network is compared with: the upscaled frames, with a constant for the ambient occlusion."""
     upscaled = np.asarray(upscale(jnp.asarray(low, jnp.float32), SCALE))
     return np.concatenate([upscaled, np.full((*upscaled.shape[:-1], 1), occlusion, np.float32)], -1)
 
 
 def scores(predicted: np.ndarray, truth: np.ndarray, interior: np.ndarray) -> dict[str, float]:
-    """Mean absolute errors and mean angles of the normals; all but the mask's where the truth shows the surface.
+    """Return mean absolute errors and mean angles of the normals, except for the mask's on the true surface only.
 
     Args:
-        predicted: Frames (n, y, x, 6). For the angle their normals are normalized; a normal of zero is 90° off.
+        predicted: Frames (n, y, x, 6). Their normals are normalized for the angle; a normal of zero is 90° off.
         truth: Frames (n, y, x, 6).
-        interior: Pixels (n, y, x) away from silhouettes, where the angle is given once more.
+        interior: Pixels (n, y, x) away from silhouettes, for `interior_angle`.
     """
     truth = truth.astype(np.float32)
     error, inside = np.abs(predicted - truth), truth[..., MASK] > 0
@@ -192,12 +193,12 @@ def scores(predicted: np.ndarray, truth: np.ndarray, interior: np.ndarray) -> di
 
 
 def evaluation(model: SRNet, variables: dict, data: dict[str, Pairs]) -> dict:
-    """What a model card says of a trained network.
+    """Return what a model card says of a trained network.
 
     Returns:
-        ``cameras`` and ``fields``, the two parts of the data that training has not seen: of all pairs (``all``) and of
-        each field by its name the `scores` of the network (``ours``) and of bilinear upscaling (``bilinear``), which
-        takes the median of the training data, ``median_occlusion``, for the ambient occlusion.
+        `cameras` and `fields`, the parts of the data that training has not seen. Each has the `scores` of the network
+        (`ours`) and of bilinear upscaling (`bilinear`), for all pairs (`all`) and for each field by its name. Upscaling
+        uses the median of the training data, `median_occlusion`, as ambient occlusion.
     """
     truth = data["training"].high
     median = float(np.median(truth[..., OCCLUSION][truth[..., MASK] > 0].astype(np.float32)))
@@ -219,7 +220,7 @@ def evaluation(model: SRNet, variables: dict, data: dict[str, Pairs]) -> dict:
 
 
 def picture(path: Path, model: SRNet, variables: dict, pairs: Pairs, *, examples: int = 3) -> None:
-    """Draws examples: input, bilinear, ours and truth, by normal, mask, depth and ambient occlusion."""
+    """Draw examples: input, bilinear, ours and truth, by normal, mask, depth and ambient occlusion."""
     chosen = np.linspace(0, len(pairs.low) - 1, examples).round().astype(int)
     low, high = (frames[chosen].astype(np.float32) for frames in (pairs.low, pairs.high))
     columns = {
@@ -249,23 +250,25 @@ def picture(path: Path, model: SRNet, variables: dict, pairs: Pairs, *, examples
 
 
 def main() -> None:
-    """Command line of the training."""
+    """Run the training from the command line."""
     parser = argparse.ArgumentParser(description="Train SRNet on isosurfaces that it renders itself.")
     parser.add_argument("out", type=Path, help="safetensors file to write; .json, .md and .png beside it")
-    parser.add_argument("--volumes", type=Path, help=".npz of uint8 volumes (d, h, w), beside the analytic fields")
-    parser.add_argument("--held-out", action="append", help=f"field never trained on (default: {', '.join(HELD_OUT)})")
+    parser.add_argument(
+        "--volumes", type=Path, help=".npz of uint8 volumes (d, h, w), in addition to the analytic fields"
+    )
+    parser.add_argument("--held-out", action="append", help=f"field to hold out (default: {', '.join(HELD_OUT)})")
     parser.add_argument("--count", type=int, default=2400, help="pairs to train on")
     parser.add_argument("--test-count", type=int, default=96, help="pairs of held-out fields, and of held-out cameras")
-    parser.add_argument("--pairs", type=Path, help="file to keep the rendered pairs in (default: OUT.pairs.npz)")
+    parser.add_argument("--pairs", type=Path, help="file of the rendered pairs (default: OUT.pairs.npz)")
     parser.add_argument("--schedule", type=schedule, default=schedule("32:60000"), help="e.g. 16:3000,32:300")
     parser.add_argument("--start", type=Path, help="weights to start from (default: a random network)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--peak", type=float, default=1e-4, help="highest learning rate")
     parser.add_argument("--warmup", type=float, default=0.0, help="fraction of the steps")
-    parser.add_argument("--halve-every", type=int, default=100, help="epochs; 0: the rate falls to 0 along a cosine")
+    parser.add_argument("--halve-every", type=int, default=100, help="epochs; 0 for a cosine")
     parser.add_argument("--clip", type=float, default=5.0, help="largest norm of the gradient")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="file to keep the state in and to continue from")
+    parser.add_argument("--checkpoint", type=Path, help="file of the state, to resume from")
     args = parser.parse_args()
 
     began = time.monotonic()

@@ -2,6 +2,7 @@ import gc
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -409,6 +410,42 @@ def test_second_process_is_refused_until_the_first_ends_or_is_killed(tmp_path):
         assert (folder / "zarr.json").read_bytes() == before
         process.kill()
     fill(Store.open(folder, {"a": 1}, 7, 3))
+
+
+TOGETHER = """
+import sys
+import jax
+import numpy as np
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, int(sys.argv[3]))
+from jifv.experiments.store import Store
+try:
+    Store.open(sys.argv[1] + "/used.zarr", {}, 40, 2)
+except OSError as error:
+    print(error)
+with Store.open(sys.argv[1] + "/a.zarr", {}, 40, 2) as store:
+    for batch in store.missing("x"):
+        store.write("x", batch, {"x": store.rows(batch)}, {})
+    assert store.read("x")["x"].tolist() == list(range(40))
+Store.remove(sys.argv[1] + "/a.zarr")
+"""
+
+
+def test_of_two_processes_of_one_run_one_writes_both_read_and_both_fail(tmp_path):
+    (tmp_path / "used.zarr.lock").write_text("{}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path), str(port)]
+    other = subprocess.Popen([*command, "1"], stdout=subprocess.PIPE, text=True)
+    try:
+        one = subprocess.run([*command, "0"], stdout=subprocess.PIPE, text=True, timeout=300, check=True).stdout
+        two = other.communicate(timeout=300)[0]
+    finally:
+        other.kill()
+    assert other.returncode == 0
+    assert "used.zarr is in use by a process that did not say its name" in one
+    assert "the process that writes the files failed" in two
+    assert [path.name for path in tmp_path.iterdir()] == ["used.zarr.lock"]
 
 
 def test_store_is_free_once_it_is_closed(tmp_path):

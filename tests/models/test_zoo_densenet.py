@@ -141,7 +141,7 @@ def test_npz_with_torch_names(tmp_path):
 
 def test_npz_of_another_network(tmp_path):
     np.savez(tmp_path / "other.npz", **{"layer1.weight": np.zeros(3)})
-    with pytest.raises(ValueError, match=r"other\.npz holds no network known here"):
+    with pytest.raises(ValueError, match=r"other\.npz holds no supported network"):
         load(weights=tmp_path / "other.npz")
     np.savez(tmp_path / "part.npz", **{"block1.layer.0.bn1.weight": np.zeros(24)})
     with pytest.raises(ValueError, match="state has missing tensors"):

@@ -1,16 +1,15 @@
-"""A small experiment: a smooth network with the trivial direction that a trained classifier has."""
+"""A small experiment with the response of `toy_response`."""
 
 from dataclasses import replace
 
-import jax.numpy as jnp
-import numpy as np
+from support.toy_response import FEATURES, response, scores
 
-import jifv
 from jifv.experiments.experiment import Experiment
 from jifv.models import Network
 from jifv.visualization import Settings
 
-FEATURES = 5
+__all__ = ["FEATURES", "TOY", "UNEVEN", "network", "response", "scores"]
+
 TOY = Experiment(
     name="toy",
     network="toy",
@@ -29,15 +28,3 @@ UNEVEN = replace(TOY, samples=11, batch_size=5, settings=replace(TOY.settings, a
 def network(apply):
     names = tuple(f"feature {index}" for index in range(FEATURES))
     return Network(apply, (12, 12, 3), (FEATURES,), "toy", "scores", ("scores",), names, "", "0" * 64)
-
-
-def scores(x):
-    """Smooth scores that sum to zero, as those of a classifier that was trained from zero: (1, …, 1) is trivial."""
-    weights = np.random.default_rng(0).normal(size=(3, 40, x.size)) / np.sqrt(x.size)
-    hidden = jnp.tanh(weights[0] @ x.ravel() * 4) + jnp.sin(weights[1] @ x.ravel() * 4)
-    mix = np.random.default_rng(1).normal(size=(FEATURES, 40))
-    return (mix - mix.mean(0)) @ hidden
-
-
-response = jifv.compose(jifv.pixels((12, 12, 3)).apply, scores, jifv.identity)
-"""Of the toy experiment."""

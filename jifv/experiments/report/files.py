@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jifv._core.files import replace_durably
 from jifv.experiments.report import figures, page
 from jifv.experiments.report.summary import samples, summary
 from jifv.experiments.report.tables import Table, markdown, settings, tables, timings
@@ -47,24 +47,24 @@ def write(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     report = summary(study, cells, name=name, preset=preset, weights=weights)
-    _replace(folder / "summary.json", json.dumps(report, indent=2) + "\n")
-    _replace(folder / "samples.csv", _csv(row for results in cells for row in samples(results)))
+    replace_durably(folder / "summary.json", json.dumps(report, indent=2) + "\n")
+    replace_durably(folder / "samples.csv", _csv(row for results in cells for row in samples(results)))
     shown = tables(report)
     facts, varied = settings(report["cells"])
     asked = [Table("settings", ("option", "value"), facts), *varied]
-    _replace(folder / "tables.md", "\n".join(markdown(table) for table in [*shown, *asked]))
+    replace_durably(folder / "tables.md", "\n".join(markdown(table) for table in [*shown, *asked]))
     if study.figure == "timings":
-        _replace(folder / "table1.csv", _csv(timings(report)))
+        replace_durably(folder / "table1.csv", _csv(timings(report)))
     pictures = {}
     for stem, figure in figures.for_study(study.figure, cells).items():
         for ending in ("png", "pdf"):
-            _replace_by(folder / f"{stem}.{ending}", partial(figures.save, figure))
+            replace_durably(folder / f"{stem}.{ending}", partial(figures.save, figure))
         vector = folder / f"partial-{stem}.svg"
         figures.save(figure, vector)
         pictures[_caption(stem)] = vector.read_text(encoding="utf-8")
         vector.unlink()
     heading = f"{name}: {study.title} (section {study.section})"
-    _replace_by(
+    replace_durably(
         folder / "report.html",
         lambda path: page.write(path, title=heading, cells=cells, tables=shown, figures=pictures),
     )
@@ -86,14 +86,3 @@ def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    _replace_by(path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""))
-
-
-def _replace_by(path: Path, write_to: Callable[[Path], object]) -> None:
-    """Write beside the file and then rename, so that a run that is killed leaves the old file or the new one."""
-    beside = path.with_name(f"partial-{path.name}")
-    write_to(beside)
-    os.replace(beside, path)

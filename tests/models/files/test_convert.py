@@ -44,13 +44,28 @@ def test_every_tensor_finds_its_place(naming):
 
 WRONG = [
     ("torchvision", "inception4c.branch2.1.bn.running_var", None, "has missing tensors: inception4c.branch2.1.bn.runn"),
-    ("torchvision", "fc.weight", np.zeros((1024, 1000)), "has fc.weight of shape (1024, 1000); expected (1000, 1024)"),
+    (
+        "torchvision",
+        "fc.weight",
+        np.zeros((1024, 1000)),
+        "fc.weight must have shape (1000, 1024) in GoogLeNet (torchvision), got (1024, 1000)",
+    ),
     ("torchvision", "inception6a.branch1.conv.weight", np.zeros(1), "has unknown tensors: inception6a.branch1.conv.w"),
     ("caffe", "inception_4c/3x3_reduce_b_0", None, "has missing tensors: inception_4c/3x3_reduce_b_0"),
-    ("caffe", "conv1/7x7_s2_w_0", np.zeros((7, 7, 3, 64)), "of shape (7, 7, 3, 64); expected (64, 3, 7, 7)"),
+    (
+        "caffe",
+        "conv1/7x7_s2_w_0",
+        np.zeros((7, 7, 3, 64)),
+        "must have shape (64, 3, 7, 7) in GoogLeNet (bvlc), got (7, 7, 3, 64)",
+    ),
     ("caffe", "inception_4c/3x3_reduce_w_1", np.zeros(1), "has unknown tensors: inception_4c/3x3_reduce_w_1"),
     ("npz", "loss3.classifier.kernel", None, "has missing tensors: loss3.classifier.kernel"),
-    ("npz", "inception_5b.5x5.bias", np.zeros((1, 128)), "inception_5b.5x5.bias of shape (1, 128); expected (128,)"),
+    (
+        "npz",
+        "inception_5b.5x5.bias",
+        np.zeros((1, 128)),
+        "inception_5b.5x5.bias must have shape (128,) in GoogLeNet (bvlc), got (1, 128)",
+    ),
     ("npz", "conv3.kernel", np.zeros(1), "has unknown tensors: conv3.kernel"),
 ]
 
@@ -145,13 +160,15 @@ def test_numbers_that_are_not_finite_are_named(tmp_path, value):
     bias = NPZ["inception_4c.3x3.bias"].copy()
     bias[3] = value
     np.savez(tmp_path / "bad.npz", **{**NPZ, "inception_4c.3x3.bias": bias})
-    with pytest.raises(ValueError, match=r"bad\.npz has numbers that are not finite: params/inception4c/3x3/bias"):
+    with pytest.raises(
+        ValueError, match=r"bad\.npz must be finite, got NaN or infinity in params/inception4c/3x3/bias"
+    ):
         convert(tmp_path / "bad.npz")
 
 
 def test_an_unknown_network(tmp_path):
     np.savez(tmp_path / "other.npz", **{"layer1.weight": np.zeros(3), "fc": np.zeros(1)})
-    with pytest.raises(ValueError, match=r"other\.npz holds no network known here .* 2 tensors .* fc, layer1\.weight"):
+    with pytest.raises(ValueError, match=r"other\.npz holds no supported network .* 2 tensors .* fc, layer1\.weight"):
         convert(tmp_path / "other.npz")
 
 

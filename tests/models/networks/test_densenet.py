@@ -228,13 +228,13 @@ def test_training_and_evaluation_are_the_same_layers(x64):
 @pytest.mark.parametrize("layer", ["dense4", "dense1.1", "softmax", "", "Stem"])
 def test_no_such_layer(layer):
     variables = jax.eval_shape(SMALL.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    with pytest.raises(ValueError, match=r"layer must be one of stem, dense1\.0, .*classifier; got '" + layer):
+    with pytest.raises(ValueError, match=r"layer must be one of stem, dense1\.0, .*classifier, got '" + layer):
         jax.eval_shape(lambda v: SMALL.apply(v, jnp.zeros((1, 8, 8, 3)), layer=layer), variables)
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_no_such_pool():
-    with pytest.raises(ValueError, match="pool must be one of max, average; got 'mean'"):
+    with pytest.raises(ValueError, match="pool must be one of max, average, got 'mean'"):
         jax.eval_shape(DenseNet(pool="mean").init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 

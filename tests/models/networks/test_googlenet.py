@@ -12,7 +12,8 @@ from PIL import Image
 from support.taps import apply_every_layer, primitives
 
 from jifv.models.files.convert import googlenet_from_npz, googlenet_from_torchvision
-from jifv.models.networks.googlenet import CAFFE_MEAN, SMALLEST, GoogLeNet, calibrate, variable_shapes
+from jifv.models.networks.googlenet import CAFFE_MEAN, SMALLEST, GoogLeNet, variable_shapes
+from jifv.smoothing import smooth
 
 VERSIONS = ("bvlc", "torchvision")
 TAPS = [(version, layer) for version in VERSIONS for layer in GoogLeNet(version).layer_names]
@@ -204,24 +205,24 @@ def test_one_image_under_vmap():
 
 @pytest.mark.parametrize("layer", ["inception4f", "inception4", "softmax", "", "Conv1"])
 def test_no_such_layer(layer):
-    with pytest.raises(ValueError, match=r"layer must be one of conv1, pool1, norm1, .*classifier; got '" + layer):
+    with pytest.raises(ValueError, match=r"layer must be one of conv1, pool1, norm1, .*classifier, got '" + layer):
         shape_of("bvlc", layer, 32, 32)
 
 
 def test_torchvision_has_no_response_normalization():
-    with pytest.raises(ValueError, match=r"layer must be one of conv1, pool1, conv2, .*; got 'norm1'"):
+    with pytest.raises(ValueError, match=r"layer must be one of conv1, pool1, conv2, .*, got 'norm1'"):
         shape_of("torchvision", "norm1", 32, 32)
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_no_such_version():
-    with pytest.raises(ValueError, match="version must be 'bvlc' or 'torchvision'; got 'caffe'"):
+    with pytest.raises(ValueError, match="version must be 'bvlc' or 'torchvision', got 'caffe'"):
         shape_of("caffe", "conv1", 32, 32)
 
 
 @pytest.mark.parametrize("size", [(31, 224), (224, 31), (8, 8)])
 def test_too_small(size):
-    with pytest.raises(ValueError, match=f"x must have sides of at least 32 pixels; got {size[0]}×{size[1]}"):
+    with pytest.raises(ValueError, match=f"x must have sides of at least 32 pixels, got {size[0]}×{size[1]}"):
         shape_of("bvlc", "conv1", *size)
 
 
@@ -314,40 +315,38 @@ def tapped(request):
     return request.param, variables, draw((2, 48, 48, 3))
 
 
-def smooth(version, variables, images, smoothing):
-    model = GoogLeNet(version, smoothing=smoothing)
-    measured = calibrate(model, variables, images, layer="inception3a")
-    return measured, lambda x: model.apply(measured, x, layer="inception3a")
+def activations(tapped, dtype=jnp.float32):
+    version, variables, _ = tapped
+    variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
+    return lambda x: GoogLeNet(version).apply(variables, x[None], layer="inception3a")[0]
+
+
+def test_every_kink_is_rounded(tapped):
+    smoothed = smooth(activations(tapped), tapped[2])
+    # Two pools, three convolutions, inception3a's six and its pool.
+    assert len(smoothed.sites) == 2 + 3 + 6 + 1
+    assert smoothed.replaced == ()
 
 
 def test_little_smoothing_changes_little(tapped):
-    version, variables, images = tapped
-    plain = GoogLeNet(version).apply(variables, images, layer="inception3a")
-    for smoothing, tolerance in ((1e-5, 1e-4), (0.1, 0.5)):
-        found = smooth(version, variables, images, smoothing)[1](images)
+    image = tapped[2][0]
+    plain = activations(tapped)(image)
+    for width, tolerance in ((1e-5, 1e-4), (0.1, 0.5)):
+        found = smooth(activations(tapped), tapped[2], width)(image)
         assert 0 < np.linalg.norm(found - plain) < tolerance * np.linalg.norm(plain)
 
 
-def test_scales_are_those_of_the_network_itself(tapped):
+def test_widths_are_those_of_the_network_itself(tapped):
     version, variables, images = tapped
-    scales = smooth(version, variables, images, 0.1)[0]["scales"]
-    before = GoogLeNet(version).apply(variables, images, layer="inception3a")
-    np.testing.assert_allclose(
-        scales["inception3a"]["pool"],
-        np.sqrt(np.mean(np.square(GoogLeNet(version).apply(variables, images, layer="pool2")))),
-        rtol=1e-5,
-    )
-    assert before.shape[-1] == 256
-    assert len(flatten_dict(scales)) == 2 + 3 + 6 + 1  # two pools, three convolutions, inception3a's six and its pool
-    assert all(value > 0 for value in flatten_dict(scales).values())
+    pools = [site for site in smooth(activations(tapped), images, 1.0).sites if site.kind == "_max_pool_ceil"]
+    operand = GoogLeNet(version).apply(variables, images, layer="pool2")
+    np.testing.assert_allclose(pools[-1].width, np.sqrt(np.mean(np.square(operand))), rtol=1e-5)
 
 
 def test_gradient_of_a_smooth_network_does_not_jump(tapped, x64):
     """The change of the gradient along a line halves with the step; at a kink it would stay."""
-    version, variables, images = tapped
-    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
-    x, direction = images[:1].astype(jnp.float64), draw((1, 48, 48, 3), np.float64, seed=9) - 0.5
-    _, apply = smooth(version, variables, x, 0.3)
-    gradient = jax.jit(jax.grad(lambda x: apply(x).sum()))
+    x, direction = tapped[2][0].astype(jnp.float64), draw((48, 48, 3), np.float64, seed=9) - 0.5
+    smoothed = smooth(activations(tapped, jnp.float64), x[None], 0.3)
+    gradient = jax.jit(jax.grad(lambda x: smoothed(x).sum()))
     changes = [np.linalg.norm(gradient(x + step * direction) - gradient(x)) for step in (1e-5, 5e-6)]
     assert changes[1] == pytest.approx(changes[0] / 2, rel=0.05)

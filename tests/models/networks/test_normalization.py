@@ -151,5 +151,5 @@ def test_response_norm_in_place_and_under_vmap():
 
 
 def test_response_norm_refuses_an_even_window():
-    with pytest.raises(ValueError, match="window must be odd; got 4"):
+    with pytest.raises(ValueError, match="window must be odd, got 4"):
         local_response_norm(jnp.zeros((1, 2, 2, 4)), 4)

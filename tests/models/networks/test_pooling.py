@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jifv.models.networks.layers import average_pool, max_pool, max_pool_ceil, smooth_relu
+from jifv.models.networks.layers import _smooth_max_pool_ceil, average_pool, max_pool, max_pool_ceil, smooth_relu
 
 
 def draw(shape, dtype=np.float32, seed=0):
@@ -115,11 +115,11 @@ def test_ceil_pool_passes_on_what_is_not_a_number():
 @pytest.mark.parametrize(
     ("pool", "size", "message"),
     [
-        ((3, 4, 0), 8, "stride must be between 1 and the window, 3; got 4"),
-        ((3, 0, 0), 8, "stride must be between 1 and the window, 3; got 0"),
-        ((3, 2, 2), 8, "padding must be between 0 and half of the window, 3; got 2"),
-        ((3, 2, -1), 8, "padding must be between 0 and half of the window, 3; got -1"),
-        ((3, 2, 0), 1, r"x must have sides of at least 2 for this window and stride; got \(1, 8\)"),
+        ((3, 4, 0), 8, "stride must be between 1 and the window, 3, got 4"),
+        ((3, 0, 0), 8, "stride must be between 1 and the window, 3, got 0"),
+        ((3, 2, 2), 8, "padding must be between 0 and half of the window, 3, got 2"),
+        ((3, 2, -1), 8, "padding must be between 0 and half of the window, 3, got -1"),
+        ((3, 2, 0), 1, r"x must have sides of at least 2 for this window and stride, got \(1, 8\)"),
     ],
 )
 def test_ceil_pool_refuses(pool, size, message):
@@ -140,22 +140,22 @@ def test_smooth_relu_by_pieces(width):
 
 
 @pytest.mark.parametrize(("window", "stride", "padding"), [(3, 2, 0), (3, 1, 1), (2, 2, 0)])
-@pytest.mark.parametrize("smoothing", [0.05, 3.0])
-def test_smooth_ceil_pool_is_the_reference(window, stride, padding, smoothing):
+@pytest.mark.parametrize("width", [0.05, 3.0])
+def test_smooth_ceil_pool_is_the_reference(window, stride, padding, width):
     x = np.random.default_rng(1).normal(size=(2, 7, 8, 3))
     sharp = max_pool_ceil(jnp.asarray(x, jnp.float32), window, stride, padding)
-    found = max_pool_ceil(jnp.asarray(x, jnp.float32), window, stride, padding, smoothing)
+    found = _smooth_max_pool_ceil(width, jnp.asarray(x, jnp.float32), window, stride, padding)
     expected = np.zeros(sharp.shape)
     for row, column in np.ndindex(sharp.shape[1:3]):
         top, left = row * stride - padding, column * stride - padding
         part = x[:, max(top, 0) : top + window, max(left, 0) : left + window]
-        expected[:, row, column] = smoothing * np.log(np.exp(part / smoothing).mean((1, 2)))
+        expected[:, row, column] = width * np.log(np.exp(part / width).mean((1, 2)))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert (found < sharp + 1e-6).all()
 
 
 def test_smooth_ceil_pool_of_large_numbers_is_finite():
     x = 1e4 * jnp.asarray(np.random.default_rng(2).normal(size=(1, 6, 6, 2)), jnp.float32)
-    value, pull = jax.vjp(lambda x: max_pool_ceil(x, smoothing=1e-3), x)
+    value, pull = jax.vjp(lambda x: _smooth_max_pool_ceil(1e-3, x, 3, 2, 0), x)
     np.testing.assert_allclose(value, max_pool_ceil(x), rtol=1e-5)
     assert np.isfinite(pull(jnp.ones_like(value))[0]).all()

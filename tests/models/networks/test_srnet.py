@@ -172,7 +172,7 @@ def test_initialization():
 @pytest.mark.parametrize("layer", ["block0", "block11", "up3", "", "Conv1"])
 def test_no_such_layer(layer):
     variables = jax.eval_shape(SMALL.init, jax.random.key(0), jnp.zeros((1, 4, 4, 5)))
-    with pytest.raises(ValueError, match=rf"layer must be one of conv1, block1, .*output; got '{layer}'"):
+    with pytest.raises(ValueError, match=rf"layer must be one of conv1, block1, .*output, got '{layer}'"):
         jax.eval_shape(lambda v: SMALL.apply(v, jnp.zeros((1, 4, 4, 5)), layer=layer), variables)
 
 

@@ -169,7 +169,7 @@ def test_unfit_volumes_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"volume flat must have three axes, got shape \(2, 2\)"):
         fields.read_volumes(path)
     path = write(tmp_path / "odd.npz", odd=np.zeros((8, 8, 7), np.uint8))
-    with pytest.raises(ValueError, match=r"volume odd of shape \(8, 8, 7\) cannot be reduced 2-fold"):
+    with pytest.raises(ValueError, match=r"volume odd must have axes that 2 divides, .* got shape \(8, 8, 7\)"):
         fields.read_volumes(path, longest=4)
     with pytest.raises(ValueError, match="longest must be at least 1"):
         fields.read_volumes(path, longest=0)

@@ -14,7 +14,7 @@ def test_the_card_of_an_srnet():
         "3,000 steps on 16×16 pixels, then 7 steps on 32×32 pixels",
         "from random weights;",
         "Seed 3; 1 × cpu, jax 0, 2 minutes, 2026-01-01.",
-        "training data (0.812)",
+        "training data\n(0.812)",
         "56 pairs of fields",
         "| **all held-out cameras** | 10.000 / 11.000 | 10.125 / 11.125 | 10.2° / 11.2° | 10.4° / 11.4° | ",
         " | 10.4° / 11.4° | 10.5000 / 11.5000 | 10.6250 / 11.6250 |\n",
@@ -61,7 +61,7 @@ def test_the_card_of_a_densenet_of_all_classes():
         "σ₁₀/σ₁ = 3.0e-08, σ₉/σ₁ = 0.25",
         "50,000 training images as JPEG.\n",
         "from first.safetensors;",
-        "up to 0.1 over 15% of the steps and down to 0.001;",
+        "rising linearly to 0.1 over 15% of the steps and falling to 0.001;",
         "crops; 1.5 epochs at 32×32.",
         "2 minutes, 2026-01-01",
     ):

@@ -155,7 +155,7 @@ def test_continued_is_uninterrupted_bit_for_bit(variables, tmp_path, monkeypatch
     # Another seed is another network, or the comparison would mean nothing; and it may not use the checkpoint.
     other = train(MODEL, variables, pairs, **OPTIONS | {"seed": 2})
     assert not np.array_equal(other["params"]["up1"]["kernel"], uninterrupted["params"]["up1"]["kernel"])
-    with pytest.raises(ValueError, match="is of a run with other options"):
+    with pytest.raises(ValueError, match="must be of a run with options"):
         train(MODEL, variables, pairs, **OPTIONS | {"seed": 2}, checkpoint=checkpoint)
 
 
@@ -178,18 +178,18 @@ def test_every_pair_once_an_epoch(variables, monkeypatch):
 
 @pytest.mark.parametrize("crop", [0, 9])
 def test_crops_that_do_not_fit_are_refused(variables, crop):
-    with pytest.raises(ValueError, match=f"stages must have crops from 1 to 8, the side of the frames; got {crop}"):
+    with pytest.raises(ValueError, match=f"stages must have crops from 1 to 8, the side of the frames, got {crop}"):
         train(MODEL, variables, tiny_pairs(), **OPTIONS | {"stages": (Stage(4, 1), Stage(crop, 1))})
 
 
 def test_fewer_pairs_than_a_batch_are_refused(variables):
-    with pytest.raises(ValueError, match="batch_size must not exceed the 12 training images, got 16"):
+    with pytest.raises(ValueError, match="batch_size must be at most 12, the number of training images, got 16"):
         train(MODEL, variables, tiny_pairs(), **OPTIONS | {"batch_size": 16})
 
 
 def test_batch_size_must_fit_the_devices(variables, monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: [jax.devices()[0]] * 3)
-    with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 local devices; got 4"):
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the 3 local devices, got 4"):
         train(MODEL, variables, tiny_pairs(), **OPTIONS)
 
 
@@ -388,5 +388,5 @@ def test_command_line(variables, tmp_path, monkeypatch, capsys):
     train_srnet.main()
     assert "counts" not in seen
     monkeypatch.setattr(sys, "argv", ["train_srnet", str(out), *options.split(), "--seed", "6"])
-    with pytest.raises(ValueError, match="were made with other options"):
+    with pytest.raises(ValueError, match="must be of options"):
         train_srnet.main()

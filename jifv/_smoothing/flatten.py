@@ -1,0 +1,310 @@
+"""From a jaxpr to a program: calls inlined, control flow looked into, hand-written derivatives judged."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+
+from jifv._smoothing import kinks
+from jifv._smoothing.program import (
+    CALLS,
+    CONTROL,
+    ELEMENTWISE,
+    RULES,
+    WITHOUT_ROUNDED,
+    Atom,
+    Facts,
+    Kink,
+    Node,
+    Note,
+    Program,
+    closed,
+    facts_of,
+    inside,
+    known,
+    may_have_kinks,
+    source_of,
+)
+from jifv._smoothing.steps import derivative_jumps
+from jifv._smoothing.twins import marked
+
+_NONNEGATIVE = frozenset({"abs", "cosh", "exp", "exp2", "logistic", "rsqrt", "sqrt", "square"})
+# fmt: off
+_KEEPS = frozenset({
+    "add", "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "copy_p", "div", "dynamic_slice", "expm1",
+    "gather", "log1p", "max", "min", "mul", "pad", "pow", "reduce_max", "reduce_min", "reduce_sum", "reduce_window_sum",
+    "reshape", "rev", "slice", "squeeze", "stop_gradient", "transpose",
+})
+# fmt: on
+"""Primitives whose results are >= 0 for operands that are."""
+_THROUGH = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "pcast", "pvary", "reshape", "squeeze"})
+"""Primitives that change nothing but shape or type."""
+_FOLDED = {"add": operator.add, "div": operator.truediv, "mul": operator.mul, "sub": operator.sub}
+_OF_STEPS = frozenset(WITHOUT_ROUNDED.values())
+
+
+def flatten(traced: ClosedJaxpr) -> tuple[Program, list[Note]]:
+    """The program of a function of arrays, with its kinks marked.
+
+    Returns:
+        The program, and the hand-written derivatives that gave way to automatic ones.
+    """
+    shared = _Shared()
+    program = shared.program(traced, [Facts(True, True)] * len(traced.jaxpr.invars))
+    return kinks.find(program), list(dict.fromkeys(shared.replaced))
+
+
+class _Shared:
+    """What all programs of one function share: the numbers of values, and what is known of them."""
+
+    def __init__(self) -> None:
+        self.facts: dict[int, Facts] = {}
+        self.makers: dict[int, Node] = {}
+        self.may_have_kinks: dict[int, bool] = {}
+        self.replaced: list[Note] = []
+        self.jumps: dict[Any, bool] = {}
+
+    def new(self, facts: Facts) -> int:
+        self.facts[len(self.facts)] = facts
+        return len(self.facts) - 1
+
+    def program(self, jaxpr: ClosedJaxpr, facts: Sequence[Facts], *, twin: bool = False) -> Program:
+        program = Program((), {}, [], (), self.facts)
+        program.inputs = tuple(self.new(each) for each in facts)
+        program.outputs = tuple(_Flattening(self, program, twin).inline(jaxpr, program.inputs))
+        return program
+
+
+class _Flattening:
+    """Appends equations to one program."""
+
+    def __init__(self, shared: _Shared, program: Program, twin: bool):
+        self.shared = shared
+        self.program = program
+        self.in_twin = twin
+        self.computed: dict[Any, tuple[int, ...]] = {}
+        self.callers: tuple[JaxprEqn, ...] = ()
+
+    def inline(self, jaxpr: ClosedJaxpr, inputs: Sequence[Atom]) -> list[Atom]:
+        """Append the equations of a jaxpr with these arguments."""
+        env: dict[Any, Atom] = dict(zip(jaxpr.jaxpr.invars, inputs, strict=True))
+        for variable, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True):
+            env[variable] = index = self.shared.new(known(value))
+            self.program.constants[index] = value
+        read = lambda atom: atom if isinstance(atom, Literal) else env[atom]  # noqa: E731
+        for equation in jaxpr.jaxpr.eqns:
+            outputs = self.equation(equation, tuple(read(atom) for atom in equation.invars))
+            env.update(zip(equation.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.jaxpr.outvars]
+
+    def call(self, equation: JaxprEqn, body: ClosedJaxpr, inputs: tuple[Atom, ...]) -> list[Atom]:
+        """Append the body of a call in place of the call."""
+        self.callers = (equation, *self.callers)
+        outputs = self.inline(body, inputs)
+        self.callers = self.callers[1:]
+        return outputs
+
+    def equation(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
+        name = equation.primitive.name
+        if not any(may_have_kinks(each, self.shared.may_have_kinks) for each in inside(equation)):
+            if name not in CALLS:
+                return self.append(equation, inputs)
+            (body,) = inside(equation)
+            results = self.results(self.shared.program(body, self.facts_of(inputs)))
+            return self.append(equation, inputs, results=results)
+        if name in CALLS:
+            (body,) = inside(equation)
+            twin = marked(equation)
+            return self.call(equation, body, inputs) if twin is None else self.twin(equation, inputs, twin, body)
+        if name in RULES:
+            return self.rule(equation, inputs)
+        return self.control(equation, inputs) if name in CONTROL else self.append(equation, inputs)
+
+    def twin(self, equation: JaxprEqn, inputs: tuple[Atom, ...], twin: Any, body: ClosedJaxpr) -> Sequence[Atom]:
+        """A function with a rounded twin of its own."""
+        if twin.whole:
+            return self.append(equation, inputs, twin=twin)
+        program = kinks.find(self.shared.program(body, self.facts_of(inputs), twin=True))
+        if not any(program.kinks()):
+            return self.call(equation, body, inputs)
+        return self.append(equation, inputs, bodies=(program,), twin=twin)
+
+    def rule(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
+        """A function with a hand-written derivative: kept if that is continuous, else its body takes its place."""
+        (body,) = inside(equation)
+        if self.in_twin and not self.callers:
+            return self.call(equation, body, inputs)  # the function that has the twin
+        replaced = len(self.shared.replaced)
+        program = kinks.find(self.shared.program(body, self.facts_of(inputs), twin=self.in_twin))
+        del self.shared.replaced[replaced:]
+        found = list(program.kinks())
+        name = body.jaxpr.debug_info.func_src_info.split(" at ")[0] if body.jaxpr.debug_info else "a function"
+        if not found or not self.jumps(equation, body, inputs):
+            outputs = self.append(equation, inputs)
+            notes = tuple(program.all_notes())
+            inner = [each.kind for each in (*found, *notes) if isinstance(each, Kink) or each.reason in _OF_STEPS]
+            if inner:
+                said = f"its hand-written derivative goes on without a jump over {', '.join(dict.fromkeys(inner))}"
+                notes = (Note(name, _shape(equation), said, source_of((equation, *self.callers))),)
+            self.program.nodes[-1].remarks = notes
+            return outputs
+        # Of elementwise operations such as ReLU the automatic derivative is as good.
+        if not self.in_twin and any(node.name not in ELEMENTWISE and not node.skipped for node in program.nodes):
+            reason = f"it has kinks ({len(found)}), and its gradient is now the automatic one; see rounded_by"
+            self.shared.replaced.append(Note(name, _shape(equation), reason, source_of((equation, *self.callers))))
+        return self.call(equation, body, inputs)
+
+    def jumps(self, equation: JaxprEqn, body: ClosedJaxpr, inputs: tuple[Atom, ...]) -> bool:
+        """Whether a hand-written derivative jumps, found out once for each function, whatever the shapes."""
+        active = tuple(fact.active for fact in self.facts_of(inputs))
+        primitives = tuple(each.primitive.name for each in body.jaxpr.eqns)
+        said = body.jaxpr.debug_info.func_src_info if body.jaxpr.debug_info else None
+        key = equation.primitive.name, said, primitives, active
+        if said is None or key not in self.shared.jumps:
+            self.shared.jumps[key] = derivative_jumps(equation, active)
+        return self.shared.jumps[key]
+
+    def control(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
+        """Loops, branches, rematerialization."""
+        name, params, facts = equation.primitive.name, equation.params, self.facts_of(inputs)
+        if name == "scan":
+            first = params["num_consts"]
+            bodies, results = self.loop(params["jaxpr"], facts, first, params["num_carry"])
+        elif name == "while":
+            first = params["cond_nconsts"]
+            bodies, results = self.loop(params["body_jaxpr"], facts[first:], params["body_nconsts"], None)
+        elif name == "cond":
+            bodies = tuple(self.shared.program(body, facts[1:], twin=self.in_twin) for body in params["branches"])
+            results = [_joined(column) for column in zip(*map(self.results, bodies), strict=True)]
+            results = [each._replace(depends=each.depends or facts[0].depends) for each in results]
+        else:
+            bodies = (self.shared.program(closed(params["jaxpr"]), facts, twin=self.in_twin),)
+            results = self.results(bodies[0])
+        return self.append(equation, inputs, bodies=bodies, results=results)
+
+    def loop(self, jaxpr: ClosedJaxpr, facts: list[Facts], first: int, carried: int | None) -> Any:
+        """The body of a loop, in which what is known of a carried value holds in each turn."""
+        carry = slice(first, None if carried is None else first + carried)
+        facts = list(facts)
+        while True:
+            body = self.shared.program(jaxpr, facts, twin=self.in_twin)
+            results = self.results(body)
+            joined = [_joined(pair) for pair in zip(facts[carry], results, strict=False)]
+            if joined == facts[carry]:
+                return (body,), results
+            facts[carry] = joined
+
+    def results(self, program: Program) -> list[Facts]:
+        return [facts_of(atom, self.shared.facts) for atom in program.outputs]
+
+    def facts_of(self, inputs: Sequence[Atom]) -> list[Facts]:
+        return [facts_of(atom, self.shared.facts) for atom in inputs]
+
+    def append(
+        self,
+        equation: JaxprEqn,
+        inputs: tuple[Atom, ...],
+        *,
+        bodies: tuple[Program, ...] = (),
+        twin: Any = None,
+        results: Sequence[Facts] | None = None,
+    ) -> Sequence[Atom]:
+        """An equation as it is, or the number that it has already."""
+        key = _key(equation, inputs)
+        if key is not None and key in self.computed:
+            return self.computed[key]
+        if results is None:
+            results = [self.infer(equation, inputs, atom.aval.dtype) for atom in equation.outvars]
+        outputs = tuple(self.shared.new(each) for each in results)
+        node = Node(equation, inputs, outputs, bodies, twin, callers=self.callers)
+        self.program.nodes.append(node)
+        self.shared.makers.update(dict.fromkeys(outputs, node))
+        if key is not None:
+            self.computed[key] = outputs
+        return outputs
+
+    def infer(self, equation: JaxprEqn, inputs: tuple[Atom, ...], dtype: Any) -> Facts:
+        """What is known of a result."""
+        name, facts = equation.primitive.name, self.facts_of(inputs)
+        active = any(fact.active for fact in facts) and jnp.issubdtype(dtype, jnp.inexact) and name != "stop_gradient"
+        signs = [fact.nonnegative for fact in facts]
+        nonnegative = (
+            name in _NONNEGATIVE
+            or (name in _KEEPS and all(signs))
+            or (name == "max" and any(signs))
+            or (name == "select_n" and all(signs[1:]))
+            or (name == "integer_pow" and (equation.params["y"] % 2 == 0 or all(signs)))
+            or (name == "mul" and inputs[0] == inputs[1])
+            or (name == "sub" and self.is_variance(*inputs))
+        )
+        number = _folded(name, [fact.number for fact in facts]) if jnp.issubdtype(dtype, jnp.floating) else None
+        nonnegative = nonnegative and _is_real(dtype) if number is None else not number < 0
+        return Facts(any(fact.depends for fact in facts), active, nonnegative, number)
+
+    def is_variance(self, left: Atom, right: Atom) -> bool:
+        """Whether a difference is mean(x²) − mean(x)², as normalizations compute it."""
+        squared, mean = self.averaged(left), self.squared(right)
+        x = None if squared is None else self.squared(squared)
+        return x is not None and mean is not None and self.averaged(mean) == x
+
+    def averaged(self, atom: Atom) -> Atom | None:
+        """x, of a sum of x over axes that has been divided or multiplied by a constant."""
+        while (maker := self.maker(atom)) is not None and maker.name in _THROUGH | {"reduce_sum", "div", "mul"}:
+            depending = [each for each in maker.inputs if facts_of(each, self.shared.facts).depends]
+            if len(depending) != 1:
+                return None
+            (atom,) = depending
+            if maker.name == "reduce_sum":
+                return atom
+        return None
+
+    def squared(self, atom: Atom) -> Atom | None:
+        """x, of x²."""
+        while (maker := self.maker(atom)) is not None and maker.name in _THROUGH:
+            atom = maker.inputs[0]
+        if maker is None:
+            return None
+        square = maker.name == "square" or (maker.name == "integer_pow" and maker.equation.params["y"] == 2)
+        return maker.inputs[0] if square or (maker.name == "mul" and maker.inputs[0] == maker.inputs[1]) else None
+
+    def maker(self, atom: Atom) -> Node | None:
+        return None if isinstance(atom, Literal) else self.shared.makers.get(atom)
+
+
+def _joined(facts: Sequence[Facts]) -> Facts:
+    """What holds of each of several values."""
+    depends, active, nonnegative, numbers = zip(*facts, strict=True)
+    number = numbers[0] if len(set(numbers)) == 1 else None
+    return Facts(any(depends), any(active), all(nonnegative), number)
+
+
+def _folded(name: str, numbers: Sequence[float | None]) -> float | None:
+    """The number that an operation on numbers gives."""
+    if None in numbers or (name == "div" and numbers[1] == 0):
+        return None
+    if name in _THROUGH and len(numbers) == 1:
+        return numbers[0]
+    return _FOLDED[name](*numbers) if name in _FOLDED else None
+
+
+def _key(equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Any:
+    """By which an equation is found again that computes the same: a condition and its cases are traced apart."""
+    if equation.effects or inside(equation):
+        return None
+    operands = [(str(atom.aval), repr(atom.val)) if isinstance(atom, Literal) else atom for atom in inputs]
+    key = equation.primitive, tuple(operands), tuple(sorted(equation.params.items(), key=lambda item: item[0]))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _is_real(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _shape(equation: JaxprEqn) -> tuple[int, ...]:
+    return tuple(equation.invars[0].aval.shape)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,176 @@
+"""Rounded kinks: functions without a jump in the derivative, which converge to the kinked ones as the width goes to 0.
+
+A width is a positive float, in units of the operand. Everything is differentiable in both modes. NaN propagates, and
+what is infinite without rounding is infinite with it.
+"""
+
+from collections.abc import Sequence
+from functools import partial, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def ramp(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
+    """max(x, 0) rounded: 0 up to 0, x² / (2·width) up to ``width``, then x − width / 2."""
+    return jnp.square(jnp.clip(x, 0, width)) / (2 * width) + jnp.maximum(x - width, 0)
+
+
+# The automatic derivatives are the same numbers by twice the operations.
+@ramp.defjvp
+def _ramp_jvp(width, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return ramp(x, width), jnp.clip(x / width, 0, 1) * dx
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def cap(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
+    """min(x, 0) rounded, x − `ramp`(x): x up to 0, then x − x² / (2·width) up to ``width``, then width / 2."""
+    return jnp.minimum(x, width) - jnp.square(jnp.clip(x, 0, width)) / (2 * width)
+
+
+@cap.defjvp
+def _cap_jvp(width, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return cap(x, width), (1 - jnp.clip(x / width, 0, 1)) * dx
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def absolute(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
+    """|x| rounded, ramp(x) + ramp(−x): x² / (2·width) up to ``width`` on either side, then |x| − width / 2."""
+    size = jnp.abs(x)
+    return jnp.square(jnp.minimum(size, width)) / (2 * width) + jnp.maximum(size - width, 0)
+
+
+@absolute.defjvp
+def _absolute_jvp(width, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return absolute(x, width), jnp.clip(x / width, -1, 1) * dx
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def bend(x: Float[Array, "*shape"], positive: Bool[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
+    """ramp(x) − max(x, 0): what takes a jump of 1 at x = 0 out of a slope, and leaves a shift of −width / 2 behind.
+
+    ``positive`` says where the slope after the jump holds, which at x = 0 itself is a matter of convention.
+    """
+    inside = jnp.clip(x, 0, width)
+    return jnp.square(inside) / (2 * width) - jnp.where(positive, inside, 0)
+
+
+@bend.defjvp
+def _bend_jvp(width, primals, tangents):
+    (x, positive), (dx, _) = primals, tangents
+    return bend(x, positive, width), (jnp.clip(x / width, 0, 1) - positive) * dx
+
+
+def above(x: Float[Array, "*shape"], bound: Any, width: float) -> Float[Array, "*shape"]:
+    """max(x, bound) rounded: bound + ramp(x − bound)."""
+    return _shifted(ramp, jnp.maximum, x, bound, width)
+
+
+def below(x: Float[Array, "*shape"], bound: Any, width: float) -> Float[Array, "*shape"]:
+    """min(x, bound) rounded: bound + cap(x − bound), which passes the bound by width / 2.
+
+    The slope changes above the bound, not below it, so that a value inside of [0, 6] is what ReLU has made of it.
+    """
+    return _shifted(cap, jnp.minimum, x, bound, width)
+
+
+def between(x: Float[Array, "*shape"], low: Any, high: Any, width: float) -> Float[Array, "*shape"]:
+    """clamp(low, x, high) rounded: low + ramp(x − low), and of that the minimum with ``high``, rounded."""
+    return below(above(x, low, width), high, width)
+
+
+def _shifted(rounded, exact, x, bound, width):
+    # Where the bound is infinite there is no kink.
+    if isinstance(bound, (int, float, np.generic, np.ndarray)):
+        if np.isfinite(bound).all():
+            return bound + rounded(x - bound, width) if np.any(bound) else rounded(x, width)
+        if np.isinf(bound).all():
+            return exact(x, bound)
+    finite = jnp.isfinite(bound)
+    shift = jnp.where(finite, bound, 0)
+    return jnp.where(finite, shift + rounded(x - shift, width), exact(x, bound))
+
+
+def largest(entries: Sequence[Float[Array, "*shape"]], width: float) -> Float[Array, "*shape"]:
+    """max of several arrays, rounded: width · log(mean(exp(entry / width))) over the entries that are not −∞."""
+    return _normalized(*_exponential_sum(entries, width), sum(map(_counted, entries)), width)
+
+
+def largest_along(x: Float[Array, "..."], axes: tuple[int, ...], width: float) -> Float[Array, "..."]:
+    """The same over axes of one array, which go."""
+    highest, total = _exponential_sum_along(x, axes, width)
+    return _normalized(lax.squeeze(highest, axes), lax.squeeze(total, axes), _counted(x).sum(axes), width)
+
+
+def largest_in_windows(x: Float[Array, "..."], windows: dict[str, Any], width: float) -> Float[Array, "..."]:
+    """The same over windows as `lax.reduce_window` has them, whose margin is −∞.
+
+    One axis after the other, by shifted slices: XLA's CPU backend takes many times longer for the gradient of
+    `lax.reduce_window`. The counts follow the same path, and the mean is taken at the end.
+
+    Args:
+        x: Any number of axes.
+        windows: The parameters of the primitive: ``window_dimensions``, ``window_strides``, ``padding``,
+            ``base_dilation`` and ``window_dilation``.
+        width: The width.
+    """
+    count = _counted(x)
+    axes = zip(
+        *(windows[name] for name in ("window_dimensions", "window_strides", "padding", "base_dilation")),
+        windows["window_dilation"],
+        strict=True,
+    )
+    for axis, (size, stride, (before, after), spread, dilation) in enumerate(axes):
+        if (size, stride, before, after, spread) == (1, 1, 0, 0, 1):
+            continue
+        sides = [(0, 0, 0)] * x.ndim
+        sides[axis] = (before, after, spread - 1)
+        x, count = (lax.pad(each, np.asarray(fill, each.dtype), sides) for each, fill in ((x, -np.inf), (count, 0)))
+        last = x.shape[axis] - (size - 1) * dilation
+        if last == dilation == 1:  # the whole axis, which may be long
+            x = _logarithm(*_exponential_sum_along(x, (axis,), width), width)
+            count = count.sum(axis, keepdims=True)
+            continue
+        starts = [dilation * i for i in range(size)]
+        entries = [lax.slice_in_dim(x, start, start + last, stride, axis) for start in starts]
+        x = _logarithm(*_exponential_sum(entries, width), width) if size > 1 else entries[0]
+        count = sum(lax.slice_in_dim(count, start, start + last, stride, axis) for start in starts)
+    return x - width * jnp.log(jnp.maximum(count, 1))
+
+
+def _exponential_sum(entries, width):
+    """The largest entry, and the sum of the exponentials of the others' distances to it."""
+    highest = lax.stop_gradient(_finite(reduce(jnp.maximum, entries)))
+    return highest, sum(jnp.exp((entry - highest) / width) for entry in entries)
+
+
+def _exponential_sum_along(x, axes, width):
+    highest = lax.stop_gradient(_finite(jnp.max(x, axes, keepdims=True)))
+    return highest, jnp.exp((x - highest) / width).sum(axes, keepdims=True)
+
+
+def _normalized(highest, total, count, width):
+    # Without an entry there is a total of 0 and a result of −∞, whose derivative is to be 0 and not NaN.
+    safe = jnp.where(total == 0, 1, total)
+    return jnp.where(total == 0, -jnp.inf, highest + width * jnp.log(safe / jnp.maximum(count, 1)))
+
+
+def _logarithm(highest, total, width):
+    return _normalized(highest, total, 1, width)
+
+
+def _finite(highest):
+    """−∞ minus −∞ would be NaN."""
+    return jnp.where(jnp.isinf(highest), 0, highest)
+
+
+def _counted(entry):
+    return (entry > -jnp.inf).astype(entry.dtype)
