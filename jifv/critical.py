@@ -24,7 +24,7 @@ class SingularPairs(NamedTuple):
     """Left-singular vectors and values of s Jacobians: all that the critical space needs of them.
 
     Attributes:
-        vectors: (s, n, n), one singular vector a column, orthonormal.
+        vectors: (s, n, n), one singular vector per column, orthonormal.
         values: (s, n), descending, zeros where m < n or where they are no more than rounding.
     """
 
@@ -39,13 +39,13 @@ class CriticalSpace(NamedTuple):
     sample is soft. What is soft in one sample alone, as the objective of a realization is, does not count.
 
     Attributes:
-        basis: orthonormal basis Q of V, (n, q), the `basis` of `invert`.
-        cokernel: orthonormal basis of the complement of V, (n, n − q).
-        threshold_low: low end of the thresholds ε found to give a V of this dimension: low ≤ ε < high.
-        threshold_high: their high end; inf where every ε from the low end to 1 gives it.
-        gap: stiffness of the softest direction of V over that of the stiffest one of the cokernel, n·eps (float64)
+        basis: Orthonormal basis Q of V, (n, q), the `basis` of `invert`.
+        cokernel: Orthonormal basis of the complement of V, (n, n − q).
+        threshold_low: Low end of the thresholds ε found to give a V of this dimension: low ≤ ε < high.
+        threshold_high: Their high end; inf where every ε from the low end to 1 gives it.
+        gap: Stiffness of the softest direction of V over that of the stiffest one of the cokernel, n·eps (float64)
             where it is below. Large: the spectrum supports V. About 1: it does not. 1 where V is {0} or Rⁿ.
-        reason: the same in words.
+        reason: The same in words.
     """
 
     basis: Basis
@@ -128,7 +128,7 @@ def merge(first: Basis, second: Basis, *, share: float) -> Basis:
         Orthonormal basis (n, pairs), pairs ≤ min(a, b).
 
     Raises:
-        ValueError: the bases are not matrices with n rows both, or `share` is outside [0, 1].
+        ValueError: The bases are not matrices with n rows both, or `share` is outside [0, 1].
     """
     if np.ndim(first) != 2 or np.ndim(second) != 2 or len(first) != len(second):
         raise ValueError(f"bases must have shapes (n, a) and (n, b), got {np.shape(first)} and {np.shape(second)}")
@@ -146,7 +146,7 @@ def critical_space(
     threshold: float,
     key: Key[Array, ""] | None = None,
 ) -> CriticalSpace:
-    """The critical space for one threshold (Algorithm 1 of the paper).
+    """Compute the critical space for one threshold (Algorithm 1 of the paper).
 
     Each Jacobian's cokernel is taken to be the span of its left-singular vectors with σ ≤ ε·σ₁ (all of them if
     J = 0). Then the first two subspaces of a queue are merged and the result is put at its end, until one is left;
@@ -155,7 +155,7 @@ def critical_space(
     Args:
         jacobians: (s, n, m), s ≥ 1, or their `singular_pairs`, so that several calls need one SVD.
         threshold: ε in (0, 1].
-        key: random key for the order of merging; by index if None. The result depends on it when the cokernels differ.
+        key: Random key for the order of merging; by index if None. The result depends on it when the cokernels differ.
 
     Returns:
         V, of any dimension from 0 (every direction is in the cokernel) to n (none is common), with the thresholds
@@ -179,7 +179,7 @@ def critical_spaces(
     largest_threshold: float = 1.0,
     smallest_gap: float | int = 2.0,
 ) -> list[CriticalSpace]:
-    """The critical spaces that a clear gap in the spectrum supports, the best supported one first.
+    """Find the critical spaces that a clear gap in the spectrum supports, the best supported one first.
 
     No space of q dimensions has a larger `CriticalSpace.gap` than the ratio of the q-th to the next singular value of
     all Jᵀ/σ₁ stacked (Courant and Fischer), so only dimensions where that is clear are looked for. V changes only
@@ -191,9 +191,9 @@ def critical_spaces(
 
     Args:
         jacobians: (s, n, m), s ≥ 1, or their `singular_pairs`.
-        key: random key for the order of merging; by index if None.
-        largest_threshold: larger ε are not tried, in (0, 1].
-        smallest_gap: least `CriticalSpace.gap`, ≥ 0. Every dimension looked for costs about 2·s·log₂(s·n) merges; with
+        key: Random key for the order of merging; by index if None.
+        largest_threshold: Larger ε are not tried, in (0, 1].
+        smallest_gap: Least `CriticalSpace.gap`, ≥ 0. Every dimension looked for costs about 2·s·log₂(s·n) merges; with
             0 it is all of them, 1 to n − 1, whatever the spectrum says, which is for few features.
 
     Returns:
@@ -282,7 +282,7 @@ class _Spectra(NamedTuple):
         return queue[-1][0]
 
     def space(self, first: int, final: int) -> CriticalSpace:
-        """The space of a run of steps."""
+        """Return the space of a run of steps."""
         cokernel = self.common_cokernel(first)
         common = cokernel.shape[1]
         complete, _ = np.linalg.qr(cokernel, mode="complete")

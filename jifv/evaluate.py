@@ -219,7 +219,7 @@ def choose_space(
     """
     if len(bases) == 0 or len(bases) != len(predictions):
         raise ValueError(
-            f"there must be at least one basis, and predictions for each: got {len(bases)} bases and "
+            f"bases must be at least one, with predictions for each, got {len(bases)} bases and "
             f"{len(predictions)} sets of predictions"
         )
     if gaps is not None and (len(gaps) != len(bases) or np.isnan(gaps).any()):

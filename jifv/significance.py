@@ -142,8 +142,8 @@ def check_invertible(significance: object) -> None:
     """
     if not isinstance(significance, Significance):
         raise TypeError(
-            "significance must be the jifv.Significance that the realizations maximize, such as "
-            f"Significance(power=2): the inverse problem depends on its power; got {significance!r}"
+            "significance must be the jifv.Significance that the realizations maximize, because the inverse problem "
+            f"depends on its power, got {significance!r}"
         )
 
 

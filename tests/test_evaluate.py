@@ -345,7 +345,7 @@ def test_predictions_that_failed_count_against_a_space():
 
 def test_choice_errors(unchecked):
     eye, ones = jnp.eye(3), jnp.ones((2, 3))
-    with pytest.raises(ValueError, match="at least one basis"):
+    with pytest.raises(ValueError, match="bases must be at least one, with predictions for each, got 0 bases"):
         choose_space([], [], ones)
     with pytest.raises(ValueError, match="got 1 bases and 2 sets"):
         choose_space([eye], [ones, ones], ones)

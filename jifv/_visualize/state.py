@@ -156,7 +156,7 @@ def _leaves(state: State) -> list[tuple[Any, Any]]:
 
 
 def _run(state: State) -> dict[str, str]:
-    """What must not change when a run continues, in words."""
+    """Put into words what must not change when a run continues."""
     d = state.significance
     label = repr(d) if isinstance(d, Significance) else getattr(d, "__qualname__", type(d).__qualname__)
     return {"significance": label} | {f"settings.{name}": repr(value) for name, value in asdict(state.settings).items()}
