@@ -17,7 +17,6 @@ LEFT = {
         "jifv._smoothing.interpreter",
         "jifv.models.networks.densenet",
         "jifv.models.networks.layers",
-        "tests.experiments.test_store",
         "tests.test_smoothing",
     ),
     "imperative": (
