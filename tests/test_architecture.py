@@ -13,12 +13,7 @@ import jifv
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT = {
-    "sizes": (
-        "jifv._smoothing.interpreter",
-        "jifv.models.networks.densenet",
-        "jifv.models.networks.layers",
-        "tests.test_smoothing",
-    ),
+    "sizes": ("tests.test_smoothing",),
     "imperative": (
         "jifv._core.lock",
         "jifv._smoothing",

@@ -14,7 +14,7 @@ from harness import networks, pairs, results, tables
 from support import toy_sides
 
 from jifv.models import read_weights
-from jifv.models.networks.densenet import from_torch
+from jifv.models.files.convert import densenet_from_torch
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -162,7 +162,9 @@ def test_densenets_are_the_same(tmp_path):
     path = networks.weights("densenet", tmp_path)
     expected, _ = read_weights(path)
     jax.tree.map(
-        np.testing.assert_array_equal, from_torch(networks.torch_network("densenet", path).state_dict()), expected
+        np.testing.assert_array_equal,
+        densenet_from_torch(networks.torch_network("densenet", path).state_dict()),
+        expected,
     )
     theirs, parameters = networks.theirs("densenet", path)
     assert theirs(parameters(networks.inputs("densenet", 2, 16)[0])).shape == (2, networks.TAPS["densenet"].features)
