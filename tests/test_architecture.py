@@ -13,7 +13,6 @@ import jifv
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT = {
-    "sizes": ("tests.test_smoothing",),
     "imperative": (
         "jifv._core.lock",
         "jifv._smoothing",
