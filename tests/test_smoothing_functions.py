@@ -215,7 +215,7 @@ def test_a_twin_takes_the_place_of_the_function(x64):
     smoothed = smooth(lambda x: make_pool(whole=True)(2 * x, 2, axis=0), x, WIDTH)
     (site,) = smoothed.sites
     assert site.kind == "pool"
-    assert "test_smoothing.py" in site.source
+    assert "test_smoothing_functions.py" in site.source
     np.testing.assert_allclose(site.width, WIDTH * rms(2 * x), rtol=1e-6)
     expected = log_mean_exp([2 * x[0, 1:], 2 * x[0, :-1]], site.width)
     np.testing.assert_allclose(smoothed(x[0]), expected, rtol=1e-6)
