@@ -58,6 +58,7 @@ def trace(name, path, batch, size, how):
     options = {"mesh": None, "power": 2.0, "floor": 0.1, "precision": "highest"}
 
     def run():
+        jax.clear_caches()
         # A copy has not been traced yet.
         f = build() if smoothed is None else build(dataclasses.replace(smoothed, _traced={}))
         jax.make_jaxpr(lambda p, v: _response_and_gradient(f, p, v, **options))(p, v)
