@@ -30,7 +30,7 @@ def max_mean(window: int = 3, stride: int = 2) -> Aggregation:
         The aggregation. Where the maximum is attained more than once its gradient is shared.
 
     Raises:
-        TypeError: `window` or `stride` is not an integer.
+        TypeError: `window` or `stride` is not an integer; later, activations are no floats.
         ValueError: `window` or `stride` is not positive; later, activations are not of shape (h, w, n) or the window
             does not fit them.
     """
@@ -72,6 +72,7 @@ def mean(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:
     """Average over all positions.
 
     Raises:
+        TypeError: `activations` does not hold floats.
         ValueError: `activations` is not of shape (h, w, n).
     """
     _check_positions(activations)
@@ -82,6 +83,7 @@ def pick(activations: Float[Array, "h w n"]) -> Float[Array, " n"]:
     """Take the value at the centre, position (h // 2, w // 2).
 
     Raises:
+        TypeError: `activations` does not hold floats.
         ValueError: `activations` is not of shape (h, w, n).
     """
     _check_positions(activations)
@@ -93,10 +95,12 @@ def identity(activations: Float[Array, " n"]) -> Float[Array, " n"]:
     """Return the activations themselves, for a layer without positions such as class scores.
 
     Raises:
+        TypeError: `activations` does not hold floats.
         ValueError: `activations` is not of shape (n,).
     """
     if activations.ndim != 1 or activations.size == 0:
         raise ValueError(f"activations must have shape (n,), got {activations.shape}")
+    check_floats("activations", activations)
     return activations
 
 
@@ -120,3 +124,4 @@ def first(count: int, aggregation: Aggregation) -> Aggregation:
 def _check_positions(activations: Array) -> None:
     if activations.ndim != 3 or activations.size == 0:
         raise ValueError(f"activations must have shape (h, w, n), got {activations.shape}")
+    check_floats("activations", activations)

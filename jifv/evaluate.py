@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from jifv._core.check import check_positive
+from jifv._core.check import check_floats, check_positive, check_real
 from jifv._visualize.result import Visualization, unpacked
 from jifv.response import Response
 from jifv.significance import Objective
@@ -39,10 +39,13 @@ def angle(
             section 3.5), NaN where a projection is zero. For q = 1 nothing but 0 and 180 is possible.
 
     Raises:
+        TypeError: a or b is not real.
         ValueError: The last axes differ, or from n, or q = 0.
     """
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-1]:
         raise ValueError(f"a and b must share their last axis, got shapes {a.shape} and {b.shape}")
+    check_real("a", a)
+    check_real("b", b)
     if basis is not None:
         if basis.shape[0] != a.shape[-1]:
             raise ValueError(f"basis must have {a.shape[-1]} rows, one per feature, got shape {basis.shape}")
@@ -71,6 +74,7 @@ def beta(
         β, each in [0, 1] with the sum 1; NaN for a sample that is not finite or has no part in the span.
 
     Raises:
+        TypeError: An array is not real.
         ValueError: The shapes do not fit.
     """
     if singular_vectors.shape[:-1] != objectives.shape:
@@ -78,6 +82,8 @@ def beta(
             f"objectives must have the shape of singular_vectors without the last axis, "
             f"{singular_vectors.shape[:-1]}, got {objectives.shape}"
         )
+    check_real("singular_vectors", singular_vectors)
+    check_real("objectives", objectives)
     squares = _coordinates(singular_vectors, objectives)[..., ::-1] ** 2
     return squares / jnp.sum(squares, axis=-1, keepdims=True)
 
@@ -103,10 +109,13 @@ def ssim(
         y: Images to compare with.
 
     Raises:
+        TypeError: x or y does not hold floats, but bytes, say, whose values would leave [0, 1].
         ValueError: The shapes differ, or images are smaller than the window.
     """
     if x.ndim < 3 or x.shape != y.shape:
         raise ValueError(f"x and y must share one shape (..., H, W, C), got {x.shape} and {y.shape}")
+    check_floats("x", x)
+    check_floats("y", y)
     if min(x.shape[-3:-1]) < 11:
         raise ValueError(f"images must be at least 11×11, the size of the window, got shape {x.shape}")
     a, b = (jnp.asarray(z).reshape(-1, *x.shape[-3:]) for z in (x, y))
@@ -214,6 +223,7 @@ def choose_space(
         counts as 180°; for chance it is left out.
 
     Raises:
+        TypeError: Predictions or objectives are not real.
         ValueError: There are no bases, not as many predictions or gaps, a gap is NaN, or there are fewer than
             two samples.
     """
@@ -224,6 +234,8 @@ def choose_space(
         )
     if gaps is not None and (len(gaps) != len(bases) or np.isnan(gaps).any()):
         raise ValueError(f"gaps must be a number for each of {len(bases)} bases, got {gaps}")
+    for name, vectors in (("objectives", objectives), *(("predictions", each) for each in predictions)):
+        check_real(name, vectors)
     targets = np.asarray(objectives, np.float64)
     if targets.ndim != 2 or len(targets) < 2:
         raise ValueError(f"objectives must have shape (samples, n) with at least 2 samples, got {targets.shape}")

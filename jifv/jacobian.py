@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jifv._core.check import check_positive
+from jifv._core.check import check_floats, check_positive
 from jifv._core.linalg import triangle
 from jifv._core.tuning import rows_at_once
 from jifv.response import Response, feature_count
@@ -102,10 +102,12 @@ def compress(jacobian: Float[Array, "*batch n m"]) -> Float[Array, "*batch n k"]
     `stationarity` and `critical_spaces` take C in place of J: n × n numbers per sample in place of n × m.
 
     Raises:
+        TypeError: `jacobian` does not hold real floating-point numbers.
         ValueError: `jacobian` has fewer than two axes, or an empty one.
     """
     if jacobian.ndim < 2 or 0 in jacobian.shape:
         raise ValueError(f"jacobian must have shape (*batch, n, m) with no empty axis, got {jacobian.shape}")
+    check_floats("jacobian", jacobian)
     flat = jacobian.reshape(-1, *jacobian.shape[-2:])
     compressed = jax.vmap(triangle)(flat).mT
     return compressed.reshape(*jacobian.shape[:-1], compressed.shape[-1])

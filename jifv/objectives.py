@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, ScalarLike
 
-from jifv._core.check import check_positive, concrete
+from jifv._core.check import check_floats, check_positive, concrete
 
 
 def sparseness(v: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
@@ -20,6 +20,7 @@ def sparseness(v: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
     It is 1 for n = 1, where all vectors are canonical, and NaN for the zero vector.
 
     Raises:
+        TypeError: `v` does not hold floats.
         ValueError: `v` has no last axis, or one of length 0.
     """
     features = _feature_count(v)
@@ -47,6 +48,7 @@ def project(v: Float[Array, "*batch n"], sparseness: ScalarLike | Float[Array, "
         The projections. Where only unequal entries can have the sparseness, ties in `v` go to the lower index.
 
     Raises:
+        TypeError: `v` does not hold floats.
         ValueError: `v` has no last axis or is not finite, or `sparseness` is outside [0, 1] or of another
             shape.
     """
@@ -143,6 +145,7 @@ def canonical_objectives(
 def _feature_count(v: Array) -> int:
     if v.ndim == 0 or v.shape[-1] == 0:
         raise ValueError(f"v must have a last axis of at least one feature, got shape {v.shape}")
+    check_floats("v", v)
     return v.shape[-1]
 
 

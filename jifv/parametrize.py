@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from jifv._core.check import check_nonnegative, check_positive, concrete
+from jifv._core.check import check_floats, check_nonnegative, check_positive, concrete
 
 # Square root of the covariance of ImageNet's colours, from Lucid (lucid/optvis/param/color.py): one row each for red,
 # green and blue, one column per decorrelated colour, the longest of unit length.
@@ -68,7 +68,7 @@ def pixels(
         return std * jax.random.normal(key, shape, dtype)
 
     def apply(p: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
-        _check_shape("parameters", p, shape)
+        _check_parameters(p, shape)
         return jax.nn.sigmoid(_mix_colors(p, _COLORS) if decorrelate_colors else p)
 
     def invert(x: Float[Array, "H W C"] | UInt8[Array, "H W C"]) -> Float[Array, "H W C"]:
@@ -121,7 +121,7 @@ def fourier(
         return std * jax.random.normal(key, parameters_shape, dtype)
 
     def apply(p: Float[Array, "H W2 C 2"]) -> Float[Array, "H W C"]:
-        _check_shape("parameters", p, parameters_shape)
+        _check_parameters(p, parameters_shape)
         spectrum = jax.lax.complex(p[..., 0], p[..., 1]) * scale.astype(p.dtype)
         logits = jnp.fft.irfft2(spectrum, s=(height, width), axes=(0, 1), norm="ortho")
         return jax.nn.sigmoid(_mix_colors(logits, _COLORS) if decorrelate_colors else logits)
@@ -188,7 +188,7 @@ def geometry(
         return (std * jax.random.normal(noise_key, parameters_shape, dtype)).at[..., 0].add(direction)
 
     def apply(p: Float[Array, "H W q"]) -> Float[Array, "H W 5"]:
-        _check_shape("parameters", p, parameters_shape)
+        _check_parameters(p, parameters_shape)
         azimuth, polar = p[..., 0], p[..., 1]
         # cos θ as the sine of the complement: near the horizon the cosine has lost its digits.
         radius, z = jnp.sin(_quarter_turn(polar)), jnp.sin(_quarter_turn(-polar))
@@ -198,6 +198,9 @@ def geometry(
 
     def invert(x: Float[Array, "H W 5"]) -> Float[Array, "H W q"]:
         _check_shape("frame", x, (*shape, 5))
+        check_floats("frame", x)
+        if concrete(x) and not np.isfinite(x).all():
+            raise ValueError("frame must be finite, got NaN or infinite entries")
         surface, nx, ny, nz, depth = jnp.moveaxis(x, -1, 0)
         radius = jnp.hypot(nx, ny)
         polar = jnp.where((radius == 0) & (nz == 0), 0.5, jnp.arctan2(radius, nz) / (np.pi / 2))
@@ -248,6 +251,11 @@ def _check_sizes(shape: tuple[int, ...], names: tuple[str, ...]) -> None:
         raise ValueError(f"shape must be ({', '.join(names)}), got {shape}")
     for name, size in zip(names, shape, strict=True):
         check_positive(name, size)
+
+
+def _check_parameters(p: Array, shape: tuple[int, ...]) -> None:
+    _check_shape("parameters", p, shape)
+    check_floats("parameters", p)
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jifv._core.check import check_fraction, check_nonnegative, check_objectives
+from jifv._core.check import check_floats, check_fraction, check_nonnegative, check_objectives, check_real
 
 Objective: TypeAlias = Callable[[Float[Array, " n"], Float[Array, " n"]], Float[Array, ""]]
 """What `jifv.visualize` maximizes for one sample: (r, v) -> d. A `Significance`, or a function of the user's."""
@@ -59,6 +59,7 @@ class Significance:
             d. It is 0, with a finite gradient, at r = 0 and wherever ⟨r, v⟩ = 0.
 
         Raises:
+            TypeError: `r` does not hold floats, or `v` is not real.
             ValueError: The last axes differ, or an objective is zero or not finite.
         """
         _check_features(r)
@@ -84,6 +85,7 @@ class Significance:
         B is symmetric positive definite: its eigenvalue is 1 on r and k + 1 across; (k + 1) · I at r = 0.
 
         Raises:
+            TypeError: `r` does not hold floats.
             ValueError: `r` is a scalar.
         """
         _check_features(r)
@@ -104,6 +106,7 @@ class Significance:
             B x, of the shape of `x`.
 
         Raises:
+            TypeError: `r` does not hold floats, or `x` is not real.
             ValueError: `x` has neither the shape of `r` nor one axis more.
         """
         _check_features(r)
@@ -116,6 +119,7 @@ class Significance:
         """Solve for B⁻¹ x in O(n c), from B⁻¹ = (I + k · r̂ r̂ᵀ) / (k + 1). Arguments: see `gradient_product`.
 
         Raises:
+            TypeError: `r` does not hold floats, or `x` is not real.
             ValueError: `x` has neither the shape of `r` nor one axis more.
         """
         _check_features(r)
@@ -127,10 +131,13 @@ def cosine(r: Float[Array, "*#batch n"], v: Float[Array, "*#batch n"]) -> Float[
     """Compute the cosine of the angle between `r` and `v`, in [-1, 1] up to rounding; 0 where either is zero.
 
     Raises:
+        TypeError: `r` does not hold floats, or `v` is not real.
         ValueError: The last axes differ.
     """
     if r.ndim == 0 or v.ndim == 0 or r.shape[-1] != v.shape[-1]:
         raise ValueError(f"r and v must share their last axis, got shapes {r.shape} and {v.shape}")
+    check_floats("r", r)
+    check_real("v", v)
     return _dot(_normalize(r), _normalize(v))
 
 
@@ -150,12 +157,14 @@ def check_invertible(significance: object) -> None:
 def _check_features(r: Array) -> None:
     if r.ndim == 0:
         raise ValueError("r must have the features as its last axis, got a scalar")
+    check_floats("r", r)
 
 
 def _project(r: Array, x: Array) -> Array:
     """Compute the projection r̂ r̂ᵀ x."""
     if x.shape[: r.ndim] != r.shape or x.ndim > r.ndim + 1:
         raise ValueError(f"x must have shape {r.shape} or that and one axis more, got {x.shape}")
+    check_real("x", x)
     columns = x if x.ndim > r.ndim else x[..., None]
     unit = _normalize(r)[..., None]
     # A sum of products and not a matrix product: accelerators round that to fewer digits than the dtype has.

@@ -6,6 +6,7 @@ Shapes are known while tracing, values are not: a check of values is skipped for
 import operator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import ArrayLike
@@ -69,28 +70,52 @@ def check_fraction(name: str, value: Any, *, below_one: bool = False) -> None:
         raise ValueError(f"{name} must be {'below' if below_one else 'at most'} 1, got {value}")
 
 
+def check_floats(name: str, array: Any) -> None:
+    """Raise unless an array, also one being traced, holds real floating-point numbers.
+
+    Raises:
+        TypeError: It holds integers, truth values, complex numbers or no numbers.
+    """
+    if not jnp.issubdtype(_dtype(array), jnp.floating):
+        raise TypeError(f"{name} must hold real floating-point numbers, got {_dtype(array)}")
+
+
+def check_real(name: str, array: Any) -> None:
+    """Raise unless an array, also one being traced, holds real numbers; integers count as such.
+
+    Raises:
+        TypeError: It holds truth values, complex numbers or no numbers.
+    """
+    if not any(jnp.issubdtype(_dtype(array), kind) for kind in (jnp.floating, jnp.integer)):
+        kind = "complex numbers" if jnp.issubdtype(_dtype(array), jnp.complexfloating) else _dtype(array)
+        raise TypeError(f"{name} must be real, got {kind}")
+
+
 def check_objectives(objectives: ArrayLike, features: int) -> None:
     """Raise unless `objectives`, of shape (*batch, n), are finite and nonzero with n = `features`.
 
     The length of an objective and the signs of its entries are free.
 
     Raises:
-        TypeError: The objectives are complex.
+        TypeError: The objectives are complex, or no numbers.
         ValueError: The last axis is not `features`, an entry is NaN or infinite, or an objective is zero.
     """
     shape = np.shape(objectives)
     if not shape or shape[-1] != features:
         raise ValueError(f"objectives must have a last axis of {features} features, got shape {shape}")
+    check_real("objectives", objectives)
     if not concrete(objectives):
         return
     # NumPy and not jnp: inside a jit even an operation on a constant gives a tracer.
     values = np.asarray(objectives)
-    if np.iscomplexobj(values):
-        raise TypeError("objectives must be real, got complex numbers")
     if not np.isfinite(values).all():
         raise ValueError("objectives must be finite, got NaN or infinite entries")
     if not np.any(values, axis=-1).all():
         raise ValueError("objectives must be nonzero, got one with all entries 0")
+
+
+def _dtype(array: Any) -> Any:
+    return array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
 
 
 def _check_integer(name: str, value: Any, right: str, *, least: int) -> None:
