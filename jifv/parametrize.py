@@ -258,6 +258,6 @@ def _check_parameters(p: Array, shape: tuple[int, ...]) -> None:
     check_floats("parameters", p)
 
 
-def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: Array | np.ndarray, shape: tuple[int, ...]) -> None:
     if jnp.shape(array) != shape:
         raise ValueError(f"{name} must have shape {shape}, got {jnp.shape(array)}; use jax.vmap for a batch")

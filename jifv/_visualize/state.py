@@ -127,7 +127,7 @@ def load_state(path: str | PathLike, template: State) -> State:
         ValueError: The file does not hold a state, or that of another run; the message names what differs.
     """
     try:
-        content = serialization.msgpack_restore(Path(path).read_bytes())
+        content: Any = serialization.msgpack_restore(Path(path).read_bytes())
         run, leaves = content["run"], content["leaves"]
     except OSError:
         raise
