@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jifv._core.check import check_positive
+from jifv._core.check import check_floats, check_positive
 from jifv._smoothing.twins import rounded_by
 
 Aggregation: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
