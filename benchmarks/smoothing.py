@@ -29,7 +29,7 @@ def response(name, path, size, smoothed):
     # Of x, not of p: the parametrization has no kinks.
     rounded = smooth(lambda x: aggregate(network.apply(x)), network.input_shape, WIDTH)
     # A copy has not been traced yet.
-    return lambda: jifv.compose(phi.apply, dataclasses.replace(rounded, _traced={}), jifv.identity)
+    return lambda: jifv.compose(phi.apply, dataclasses.replace(rounded), jifv.identity)
 
 
 def step(name, path, batch, size, smoothed):

@@ -12,12 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float
 
 from jifv._core.check import check_nonnegative
 from jifv._smoothing.flatten import flatten
-from jifv._smoothing.interpreter import Measured, evaluate, measure
+from jifv._smoothing.interpreter import Measured
+from jifv._smoothing.measuring import measure
 from jifv._smoothing.program import Kink, Note, Program
+from jifv._smoothing.rounding import evaluate
 from jifv._smoothing.twins import rounded_by as rounded_by
 from jifv.parametrize import fourier
 
@@ -81,7 +84,7 @@ class Smoothed:
     replaced: tuple[LeftAlone, ...]
     _kinds: tuple[str, ...]
     _widths: tuple[float | None, ...]
-    _traced: dict[Any, Callable] = field(default_factory=dict)
+    _traced: dict[Any, Callable] = field(default_factory=dict, init=False)
 
     def __call__(self, x: Float[Array | np.ndarray, "..."]) -> Any:
         """Evaluate the smoothed function for one sample; batch it with `jax.vmap`.
@@ -118,7 +121,7 @@ class Smoothed:
                 f"got {len(kinds)} for {x.dtype}{list(x.shape)}"
             )
         rounded = jax.make_jaxpr(lambda x: evaluate(program, self._widths, x))(x)
-        flat = jax.jit(jax.extend.core.jaxpr_as_fun(rounded))
+        flat = jax.jit(jaxpr_as_fun(rounded))
         return lambda x: jax.tree.unflatten(tree, flat(x))
 
 
@@ -242,7 +245,7 @@ def _samples(inputs: Any) -> np.ndarray:
     if isinstance(inputs, jax.ShapeDtypeStruct) or (
         isinstance(inputs, Sequence) and all(isinstance(side, (int, np.integer)) for side in inputs)
     ):
-        shape = tuple(getattr(inputs, "shape", inputs))
+        shape: Any = tuple(inputs.shape if isinstance(inputs, jax.ShapeDtypeStruct) else inputs)
         dtype = getattr(inputs, "dtype", jnp.float32)
         if len(shape) != 3 or not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"inputs must be samples unless they are images of floats (H, W, C), got {inputs!r}")

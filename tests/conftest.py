@@ -6,6 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+# The workers of pytest -n share the cores: threads of BLAS and OpenMP would wait for one another, spinning. PyTorch's
+# forward pass of DenseNet took fifty times the processor's seconds. Before NumPy is imported, which reads this.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 import hypothesis
 import jax
 import jaxtyping

@@ -13,13 +13,6 @@ import jifv
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT = {
-    "sizes": (
-        "jifv._smoothing.interpreter",
-        "jifv.models.networks.densenet",
-        "jifv.models.networks.layers",
-        "tests.experiments.test_store",
-        "tests.test_smoothing",
-    ),
     "imperative": (
         "jifv._core.lock",
         "jifv._smoothing",

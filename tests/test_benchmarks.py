@@ -14,7 +14,7 @@ from harness import networks, pairs, results, tables
 from support import toy_sides
 
 from jifv.models import read_weights
-from jifv.models.networks.densenet import from_torch
+from jifv.models.files.convert import densenet_from_torch
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -162,7 +162,9 @@ def test_densenets_are_the_same(tmp_path):
     path = networks.weights("densenet", tmp_path)
     expected, _ = read_weights(path)
     jax.tree.map(
-        np.testing.assert_array_equal, from_torch(networks.torch_network("densenet", path).state_dict()), expected
+        np.testing.assert_array_equal,
+        densenet_from_torch(networks.torch_network("densenet", path).state_dict()),
+        expected,
     )
     theirs, parameters = networks.theirs("densenet", path)
     assert theirs(parameters(networks.inputs("densenet", 2, 16)[0])).shape == (2, networks.TAPS["densenet"].features)
@@ -218,7 +220,6 @@ def test_script(name, options, tmp_path):
         ("fv_step", "--alternatives --networks srnet --size 8 --batches 2 --rounds 1", {"alternatives"}),
         ("growth", "--stages inversion --rounds 1 --name part", {"part"}),
         ("inversion", "--entries 4e4 --rounds 1", {"inversion", "inversion-accuracy"}),
-        ("lbfgs", "--batches 1 --iterations 2", {"lbfgs"}),
         ("roofline", "--networks srnet --batch 1 --matrix 64 --rounds 1", {"roofline", "million"}),
         ("smoothing", "--networks srnet --size 8 --batches 1 --rounds 1", {"smoothing"}),
     ],

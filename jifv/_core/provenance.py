@@ -12,6 +12,9 @@ from typing import NamedTuple
 PACKAGES = ("jifv", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "dm-pix")
 """Packages whose versions can change a number."""
 
+_CODE = (":/", *(f":(top,exclude){path}" for path in ("docs", "benchmarks/results", "*.md")))
+"""What can change a number, as Git names paths: everything but words and results."""
+
 
 class Commit(NamedTuple):
     """The state of the checkout that jifv runs from.
@@ -74,7 +77,7 @@ def commit(file: Path = Path(__file__)) -> Commit | None:
     """
     try:
         _git(file.parent, "ls-files", "--error-unmatch", file.name)
-        changes = _git(file.parent, "status", "--porcelain", "--untracked-files=no")
+        changes = _git(file.parent, "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
         return Commit(_git(file.parent, "rev-parse", "HEAD"), bool(changes))
     except (OSError, subprocess.SubprocessError):
         return None

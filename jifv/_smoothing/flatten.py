@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from jifv._smoothing import kinks
+from jifv._smoothing.knowledge import Knowledge, joined
 from jifv._smoothing.program import (
     CALLS,
     CONTROL,
@@ -20,7 +20,6 @@ from jifv._smoothing.program import (
     Note,
     Program,
     closed,
-    facts_of,
     inside,
     known,
     may_have_kinks,
@@ -29,17 +28,6 @@ from jifv._smoothing.program import (
 from jifv._smoothing.steps import derivative_jumps
 from jifv._smoothing.twins import marked
 
-_NONNEGATIVE = frozenset({"abs", "cosh", "exp", "exp2", "logistic", "rsqrt", "sqrt", "square"})
-# fmt: off
-_KEEPS = frozenset({
-    "add", "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "copy_p", "div", "dynamic_slice", "expm1",
-    "gather", "log1p", "max", "min", "mul", "pad", "pow", "reduce_max", "reduce_min", "reduce_sum", "reduce_window_sum",
-    "reshape", "rev", "slice", "squeeze", "stop_gradient", "transpose",
-})
-# fmt: on
-"""Primitives whose results are >= 0 for operands that are."""
-_THROUGH = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "pcast", "pvary", "reshape", "squeeze"})
-"""Primitives that change nothing but shape or type."""
 _OF_STEPS = frozenset(WITHOUT_ROUNDED.values())
 
 
@@ -54,19 +42,14 @@ def flatten(traced: ClosedJaxpr) -> tuple[Program, list[Note]]:
     return kinks.find(program), list(dict.fromkeys(shared.replaced))
 
 
-class _Shared:
-    """What all programs of one function share: the numbers of values, and what is known of them."""
+class _Shared(Knowledge):
+    """What all programs of one function share."""
 
     def __init__(self) -> None:
-        self.facts: dict[int, Facts] = {}
-        self.makers: dict[int, Node] = {}
+        super().__init__()
         self.may_have_kinks: dict[int, bool] = {}
         self.replaced: list[Note] = []
         self.jumps: dict[Any, bool] = {}
-
-    def new(self, facts: Facts) -> int:
-        self.facts[len(self.facts)] = facts
-        return len(self.facts) - 1
 
     def program(self, jaxpr: ClosedJaxpr, facts: Sequence[Facts], *, twin: bool = False) -> Program:
         program = Program((), {}, [], (), self.facts)
@@ -110,7 +93,7 @@ class _Flattening:
             if name not in CALLS:
                 return self.append(equation, inputs)
             (body,) = inside(equation)
-            results = self.results(self.shared.program(body, self.facts_of(inputs)))
+            results = self.shared.of(self.shared.program(body, self.shared.of(inputs)).outputs)
             return self.append(equation, inputs, results=results)
         if name in CALLS:
             (body,) = inside(equation)
@@ -124,7 +107,7 @@ class _Flattening:
         """A function with a rounded twin of its own."""
         if twin.whole:
             return self.append(equation, inputs, twin=twin)
-        program = kinks.find(self.shared.program(body, self.facts_of(inputs), twin=True))
+        program = kinks.find(self.shared.program(body, self.shared.of(inputs), twin=True))
         if not any(program.kinks()):
             return self.call(equation, body, inputs)
         return self.append(equation, inputs, bodies=(program,), twin=twin)
@@ -135,7 +118,7 @@ class _Flattening:
         if self.in_twin and not self.callers:
             return self.call(equation, body, inputs)  # the function that has the twin
         replaced = len(self.shared.replaced)
-        program = kinks.find(self.shared.program(body, self.facts_of(inputs), twin=self.in_twin))
+        program = kinks.find(self.shared.program(body, self.shared.of(inputs), twin=self.in_twin))
         del self.shared.replaced[replaced:]
         found = list(program.kinks())
         name = body.jaxpr.debug_info.func_src_info.split(" at ")[0] if body.jaxpr.debug_info else "a function"
@@ -156,7 +139,7 @@ class _Flattening:
 
     def jumps(self, equation: JaxprEqn, body: ClosedJaxpr, inputs: tuple[Atom, ...]) -> bool:
         """Whether a hand-written derivative jumps, found out once for each function, whatever the shapes."""
-        active = tuple(fact.active for fact in self.facts_of(inputs))
+        active = tuple(fact.active for fact in self.shared.of(inputs))
         primitives = tuple(each.primitive.name for each in body.jaxpr.eqns)
         said = body.jaxpr.debug_info.func_src_info if body.jaxpr.debug_info else None
         key = equation.primitive.name, said, primitives, active
@@ -166,7 +149,7 @@ class _Flattening:
 
     def control(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
         """Loops, branches, rematerialization."""
-        name, params, facts = equation.primitive.name, equation.params, self.facts_of(inputs)
+        name, params, facts = equation.primitive.name, equation.params, self.shared.of(inputs)
         if name == "scan":
             first = params["num_consts"]
             bodies, results = self.loop(params["jaxpr"], facts, first, params["num_carry"])
@@ -175,11 +158,13 @@ class _Flattening:
             bodies, results = self.loop(params["body_jaxpr"], facts[first:], params["body_nconsts"], None)
         elif name == "cond":
             bodies = tuple(self.shared.program(body, facts[1:], twin=self.in_twin) for body in params["branches"])
-            results = [_joined(column) for column in zip(*map(self.results, bodies), strict=True)]
+            results = [
+                joined(column) for column in zip(*(self.shared.of(body.outputs) for body in bodies), strict=True)
+            ]
             results = [each._replace(depends=each.depends or facts[0].depends) for each in results]
         else:
             bodies = (self.shared.program(closed(params["jaxpr"]), facts, twin=self.in_twin),)
-            results = self.results(bodies[0])
+            results = self.shared.of(bodies[0].outputs)
         return self.append(equation, inputs, bodies=bodies, results=results)
 
     def loop(self, jaxpr: ClosedJaxpr, facts: list[Facts], first: int, carried: int | None) -> Any:
@@ -188,17 +173,11 @@ class _Flattening:
         facts = list(facts)
         while True:
             body = self.shared.program(jaxpr, facts, twin=self.in_twin)
-            results = self.results(body)
-            joined = [_joined(pair) for pair in zip(facts[carry], results, strict=False)]
-            if joined == facts[carry]:
+            results = self.shared.of(body.outputs)
+            both = [joined(pair) for pair in zip(facts[carry], results, strict=False)]
+            if both == facts[carry]:
                 return (body,), results
-            facts[carry] = joined
-
-    def results(self, program: Program) -> list[Facts]:
-        return [facts_of(atom, self.shared.facts) for atom in program.outputs]
-
-    def facts_of(self, inputs: Sequence[Atom]) -> list[Facts]:
-        return [facts_of(atom, self.shared.facts) for atom in inputs]
+            facts[carry] = both
 
     def append(
         self,
@@ -214,7 +193,8 @@ class _Flattening:
         if key is not None and key in self.computed:
             return self.computed[key]
         if results is None:
-            results = [self.infer(equation, inputs, atom.aval.dtype) for atom in equation.outvars]
+            avals: list[Any] = [atom.aval for atom in equation.outvars]
+            results = [self.shared.infer(equation, inputs, aval.dtype) for aval in avals]
         outputs = tuple(self.shared.new(each) for each in results)
         node = Node(equation, inputs, outputs, bodies, twin, callers=self.callers)
         self.program.nodes.append(node)
@@ -222,59 +202,6 @@ class _Flattening:
         if key is not None:
             self.computed[key] = outputs
         return outputs
-
-    def infer(self, equation: JaxprEqn, inputs: tuple[Atom, ...], dtype: Any) -> Facts:
-        """What is known of a result."""
-        name, facts = equation.primitive.name, self.facts_of(inputs)
-        active = any(fact.active for fact in facts) and jnp.issubdtype(dtype, jnp.inexact) and name != "stop_gradient"
-        signs = [fact.nonnegative for fact in facts]
-        nonnegative = (
-            name in _NONNEGATIVE
-            or (name in _KEEPS and all(signs))
-            or (name == "max" and any(signs))
-            or (name == "select_n" and all(signs[1:]))
-            or (name == "integer_pow" and (equation.params["y"] % 2 == 0 or all(signs)))
-            or (name == "mul" and inputs[0] == inputs[1])
-            or (name == "sub" and self.is_variance(*inputs))
-        )
-        number = facts[0].number if name in _THROUGH and len(facts) == 1 else None
-        return Facts(any(fact.depends for fact in facts), active, nonnegative and _is_real(dtype), number)
-
-    def is_variance(self, left: Atom, right: Atom) -> bool:
-        """Whether a difference is mean(x²) − mean(x)², as normalizations compute it."""
-        squared, mean = self.averaged(left), self.squared(right)
-        x = None if squared is None else self.squared(squared)
-        return x is not None and mean is not None and self.averaged(mean) == x
-
-    def averaged(self, atom: Atom) -> Atom | None:
-        """x, of a sum of x over axes that has been divided or multiplied by a constant."""
-        while (maker := self.maker(atom)) is not None and maker.name in _THROUGH | {"reduce_sum", "div", "mul"}:
-            depending = [each for each in maker.inputs if facts_of(each, self.shared.facts).depends]
-            if len(depending) != 1:
-                return None
-            (atom,) = depending
-            if maker.name == "reduce_sum":
-                return atom
-        return None
-
-    def squared(self, atom: Atom) -> Atom | None:
-        """x, of x²."""
-        while (maker := self.maker(atom)) is not None and maker.name in _THROUGH:
-            atom = maker.inputs[0]
-        if maker is None:
-            return None
-        square = maker.name == "square" or (maker.name == "integer_pow" and maker.equation.params["y"] == 2)
-        return maker.inputs[0] if square or (maker.name == "mul" and maker.inputs[0] == maker.inputs[1]) else None
-
-    def maker(self, atom: Atom) -> Node | None:
-        return None if isinstance(atom, Literal) else self.shared.makers.get(atom)
-
-
-def _joined(facts: Sequence[Facts]) -> Facts:
-    """What holds of each of several values."""
-    depends, active, nonnegative, numbers = zip(*facts, strict=True)
-    number = numbers[0] if len(set(numbers)) == 1 else None
-    return Facts(any(depends), any(active), all(nonnegative), number)
 
 
 def _key(equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Any:
@@ -288,10 +215,6 @@ def _key(equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Any:
     except TypeError:
         return None
     return key
-
-
-def _is_real(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
 def _shape(equation: JaxprEqn) -> tuple[int, ...]:

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from jifv._smoothing.program import (
     ELEMENTWISE,
@@ -87,8 +86,7 @@ class _Search:
     def _classify(self, node: Node, level: int) -> None:
         facts = [facts_of(atom, self.program.facts) for atom in node.inputs]
         if node.twin is not None and node.twin.whole:
-            first = self.program.facts[node.inputs[0]] if not isinstance(node.inputs[0], Literal) else Facts()
-            self._mark(node, level, node.twin.name, node.inputs[:1], first.active)
+            self._mark(node, level, node.twin.name, node.inputs[:1], facts[0].active)
         elif node.name in WITHOUT_ROUNDED:
             if level == _WANTED and any(fact.active for fact in facts):
                 self._note(node, WITHOUT_ROUNDED[node.name])
@@ -155,10 +153,10 @@ class _Search:
         if facts[0].active and facts[1].active:
             entries: list[Atom] = []
             for atom in node.inputs:
-                maker = self.makers.get(atom) if not isinstance(atom, Literal) else None
+                maker = self.makers.get(atom) if isinstance(atom, int) else None
                 # max(max(a, b), c) is one kink of three values, unless somebody else needs max(a, b).
-                inner = maker.kink if maker is not None and maker.name == node.name and self.uses[atom] == 1 else None
-                if inner is not None and inner.several:
+                inner = maker.kink if maker is not None and maker.name == node.name else None
+                if inner is not None and inner.several and self.uses[atom] == 1:  # pyright: ignore[reportArgumentType]
                     entries += inner.operands
                     maker.kink, maker.skipped = None, True  # pyright: ignore[reportOptionalMemberAccess]
                 else:
@@ -179,7 +177,7 @@ class _Search:
         which, *cases = node.inputs
         if not _is_float(_dtype(node, 1)) or len(cases) != 2 or not facts[0].depends or level != _WANTED:
             return
-        maker, swapped = self.makers.get(which) if not isinstance(which, Literal) else None, False
+        maker, swapped = self.makers.get(which) if isinstance(which, int) else None, False
         while maker is not None and maker.name == "not":
             maker, swapped = self.makers.get(maker.inputs[0]), not swapped  # pyright: ignore[reportArgumentType]
         if maker is None or maker.name not in ORDERS:

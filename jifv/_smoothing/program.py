@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
+import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal
@@ -182,7 +183,7 @@ def known(value: Any) -> Facts:
     """What is known of a constant. Only scalars are looked at: arrays are on a device."""
     if np.size(value) != 1 or not isinstance(value, (bool, int, float, np.generic, np.ndarray, jax.Array)):
         return Facts()
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return Facts()
     number = np.asarray(value).item()
     if isinstance(number, complex):

@@ -4,7 +4,7 @@ A width is a positive float, in units of the operand. Everything is differentiab
 what is infinite without rounding is infinite with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -87,9 +87,9 @@ def between(x: Float[Array, "*shape"], low: Any, high: Any, width: float) -> Flo
     return below(above(x, low, width), high, width)
 
 
-def _shifted(rounded, exact, x, bound, width):
+def _shifted(rounded: Callable, exact: Callable, x: Any, bound: Any, width: float) -> Any:
     # Where the bound is infinite there is no kink.
-    if isinstance(bound, (int, float, np.generic, np.ndarray)):
+    if not isinstance(bound, jax.Array):
         if np.isfinite(bound).all():
             return bound + rounded(x - bound, width) if np.any(bound) else rounded(x, width)
         if np.isinf(bound).all():
@@ -142,7 +142,7 @@ def largest_in_windows(x: Float[Array, "..."], windows: dict[str, Any], width: f
         starts = [dilation * i for i in range(size)]
         entries = [lax.slice_in_dim(x, start, start + last, stride, axis) for start in starts]
         x = _logarithm(*_exponential_sum(entries, width), width) if size > 1 else entries[0]
-        count = sum(lax.slice_in_dim(count, start, start + last, stride, axis) for start in starts)
+        count = reduce(jnp.add, [lax.slice_in_dim(count, start, start + last, stride, axis) for start in starts])
     return x - width * jnp.log(jnp.maximum(count, 1))
 
 

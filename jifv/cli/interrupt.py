@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,36 +30,42 @@ def interruptible(message: str) -> Iterator[None]:
         message: What to tell the user.
 
     Raises:
-        typer.Exit: Ctrl-C was pressed.
+        typer.Exit: There was a `KeyboardInterrupt` without a signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may ask for signals
         return
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    told = threading.Event()
-    threading.Thread(target=_watch, args=(ours, message, told), daemon=True).start()
+    pressed, told = threading.Event(), threading.Event()
+    threading.Thread(target=_watch, args=(ours, message, pressed, told), daemon=True).start()
     before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield
     except KeyboardInterrupt:
         told.set()
         complain(message)
+        if pressed.wait(0.5):
+            # An orderly end of the interpreter would wait for JAX's computations.
+            _end()
         raise typer.Exit(CODE) from None
     finally:
         signal.set_wakeup_fd(before)
         theirs.close()  # which ends the watch, unless it has seen the signal
 
 
-def _watch(wake: socket.socket, message: str, told: threading.Event) -> None:
+def _watch(wake: socket.socket, message: str, pressed: threading.Event, told: threading.Event) -> None:
     with wake:
         while (received := wake.recv(1)) and received[0] != signal.SIGINT:
             pass
-    if not received:
-        return
-    if not told.wait(_GRACE):
-        complain(message)
-    else:
-        # JAX waits for its computations when the interpreter ends.
-        threading.Event().wait(_GRACE)
+    if received:
+        pressed.set()
+        if not told.wait(_GRACE):
+            complain(message)
+            _end()
+
+
+def _end() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(CODE)

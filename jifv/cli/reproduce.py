@@ -183,7 +183,7 @@ def _path(plan: _Plan, cell: Experiment) -> Path:
 
 def _key(cell: Experiment) -> tuple:
     """What the network of an experiment depends on: cells that share it load it, and compile it, once."""
-    return (cell.network, cell.layer, cell.input_size, cell.smoothing)
+    return (cell.network, cell.layer, cell.input_size)
 
 
 def _join() -> None:

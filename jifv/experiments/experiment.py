@@ -34,7 +34,8 @@ class Experiment:
         std: Standard deviation of the initial parameters. Features that are dead at the start stay dead, because their
             gradient is zero.
         input_size: Side of the network's input in pixels; the network's own if None.
-        smoothing: Width over which the kinks of the network and of the aggregation are rounded, see `jifv.models.load`.
+        smoothing: Width over which the kinks of the network and of the aggregation are rounded, relative to their
+            inputs; see `jifv.smooth`.
         dead_tolerance: Features whose row in the Jacobian is at most this long, relative to the longest, count as dead;
             see `jifv.invert`.
         significance: The objective function, which visualization maximizes and inversion inverts.

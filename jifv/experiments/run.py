@@ -24,6 +24,7 @@ from jifv.experiments.results import Calibrated, Realized, Reoptimized, Results,
 from jifv.experiments.store import Store
 from jifv.inversion import stationarity
 from jifv.models import Network
+from jifv.models.networks import frames
 from jifv.visualization import visualize
 
 
@@ -223,10 +224,8 @@ def _usable(wanted: np.ndarray, fallback: np.ndarray) -> np.ndarray:
 
 
 def _in_unit_range(images: Array) -> Array:
-    """Inputs as images with values in [0, 1]: a frame of SRNet has a mask and normals in [-1, 1], then its depth."""
-    if images.shape[-1] != 5:
-        return images
-    return jnp.concatenate([(images[..., :4] + 1) / 2, images[..., 4:]], -1)
+    """Inputs as images with values in [0, 1]."""
+    return frames.to_unit_range(images) if frames.is_frame(images.shape[-1]) else images
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Convert third-party weight files to variables of our networks; the tensor names identify the source.
 
 `formats.read` returns the tensors under the file's own names. `googlenet_from_torchvision`, `googlenet_from_caffe`,
-`googlenet_from_npz` and `densenet.from_torch` turn them into variables. `convert` does both.
+`googlenet_from_npz` and `densenet_from_torch` turn them into variables. `convert` does both.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -88,7 +89,7 @@ def googlenet_from_torchvision(tensors: Tensors) -> dict:
     Raises:
         ValueError: If a tensor is missing, left over or misshapen; the message names it.
     """
-    return _fill("torchvision", tensors, _torchvision_name, _OIHW, ignored=("aux1.", "aux2."))
+    return _googlenet("torchvision", tensors, _torchvision_name, _OIHW, ignored=("aux1.", "aux2."))
 
 
 def googlenet_from_caffe(tensors: Tensors) -> dict:
@@ -101,7 +102,7 @@ def googlenet_from_caffe(tensors: Tensors) -> dict:
     Raises:
         ValueError: If a tensor is missing, left over or misshapen; the message names it.
     """
-    return _fill("bvlc", tensors, _caffe_name, _OIHW, ignored=("loss1/", "loss2/"))
+    return _googlenet("bvlc", tensors, _caffe_name, _OIHW, ignored=("loss1/", "loss2/"))
 
 
 def googlenet_from_npz(tensors: Tensors) -> dict:
@@ -114,34 +115,56 @@ def googlenet_from_npz(tensors: Tensors) -> dict:
     Raises:
         ValueError: If a tensor is missing, left over or misshapen; the message names it.
     """
-    return _fill("bvlc", tensors, _npz_name, {}, ignored=("loss1.", "loss2."))
+    return _googlenet("bvlc", tensors, _npz_name, {}, ignored=("loss1.", "loss2."))
+
+
+def densenet_from_torch(tensors: Tensors) -> dict:
+    """Convert the state of the PyTorch DenseNet-BC behind the public CIFAR checkpoints.
+
+    Args:
+        tensors: Names such as `block1.layer.0.bn1.weight`, `trans1.conv1.weight` and `fc.bias`, kernels OIHW, of any
+            depth, growth, reduction and number of classes. `densenet.from_shapes` returns the network.
+
+    Raises:
+        ValueError: If a tensor is missing, unknown or misshapen; the message names it.
+    """
+    shapes = {}
+    for name, tensor in tensors.items():
+        shape = np.shape(tensor)
+        shapes[_densenet_flax_name(name)] = tuple(shape[axis] for axis in _OIHW.get(len(shape), range(len(shape))))
+    model = densenet.from_shapes(shapes)
+    return _fill(model.title, densenet.variable_shapes(model), tensors, _densenet_name, _OIHW)
 
 
 _OIHW = {4: (2, 3, 1, 0), 2: (1, 0)}
 """Transposition of PyTorch's and Caffe's kernels to Flax's layout, by rank: OIHW → HWIO, and the classifier's."""
 
 
+def _googlenet(version: Literal["bvlc", "torchvision"], *arguments, **options) -> dict:
+    return _fill(f"GoogLeNet ({version})", googlenet.variable_shapes(version), *arguments, **options)
+
+
 def _fill(
-    version: Literal["bvlc", "torchvision"],
+    title: str,
+    shapes: Mapping[str, tuple[int, ...]],
     tensors: Tensors,
     name_of: Callable[[str], str],
     layout: Mapping[int, tuple[int, ...]],
-    ignored: tuple[str, ...],
+    ignored: tuple[str, ...] = (),
 ) -> dict:
-    shapes = googlenet.variable_shapes(version)
     sources = {name: name_of(name) for name in shapes}
     left_over = {name for name in tensors if not name.startswith(ignored) and not name.endswith("num_batches_tracked")}
     if missing := set(sources.values()) - tensors.keys():
-        raise ValueError(f"GoogLeNet ({version}) has missing tensors: {_some(missing)}")
+        raise ValueError(f"{title} has missing tensors: {_some(missing)}")
     if left_over := left_over - set(sources.values()):
-        raise ValueError(f"GoogLeNet ({version}) has unknown tensors: {_some(left_over)}")
+        raise ValueError(f"{title} has unknown tensors: {_some(left_over)}")
     arrays = {}
     for name, shape in shapes.items():
         value = np.asarray(tensors[sources[name]], np.float32)
         axes = layout.get(len(shape), range(len(shape)))
         expected = tuple(shape[axis] for axis in np.argsort(axes))
         if value.shape != expected:
-            raise ValueError(f"{sources[name]} must have shape {expected} in GoogLeNet ({version}), got {value.shape}")
+            raise ValueError(f"{sources[name]} must have shape {expected} in {title}, got {value.shape}")
         arrays[name] = np.ascontiguousarray(value.transpose(axes))
     return unflatten_dict(arrays, sep="/")
 
@@ -202,6 +225,47 @@ def _npz_name(name: str) -> str:
     return f"{module.replace('/', '.')}.{leaf}"
 
 
+_DENSENET_LEAVES = {
+    "bn.weight": ("params", "scale"),
+    "bn.bias": ("params", "bias"),
+    "bn.running_mean": ("batch_stats", "mean"),
+    "bn.running_var": ("batch_stats", "var"),
+    "conv.weight": ("params", "kernel"),
+    "fc.weight": ("params", "kernel"),
+    "fc.bias": ("params", "bias"),
+}
+
+
+def _densenet_flax_name(name: str) -> str:
+    """`block1.layer.0.bn1.running_mean` → `batch_stats/dense1.0/norm1/mean`; unknown names stay as they are."""
+    match = re.fullmatch(r"(?:block(\d+)\.layer\.(\d+)\.|trans(\d+)\.)?(bn|conv|fc)(\d?)\.(\w+)", name)
+    if match is None:
+        return name
+    block, index, transition, kind, number, leaf = match.groups()
+    if f"{kind}.{leaf}" not in _DENSENET_LEAVES:
+        return name
+    collection, leaf = _DENSENET_LEAVES[f"{kind}.{leaf}"]
+    word = {"bn": "norm", "conv": "conv", "fc": "classifier"}[kind]
+    if block:
+        module = f"dense{block}.{index}/{word}{number}"
+    elif transition:
+        module = f"transition{transition}.{word}"
+    else:
+        module = "stem" if kind == "conv" else word
+    return f"{collection}/{module}/{leaf}"
+
+
+def _densenet_name(name: str) -> str:
+    """`batch_stats/dense1.0/norm1/mean` → `block1.layer.0.bn1.running_mean`, the inverse of `_densenet_flax_name`."""
+    collection, *modules, leaf = name.split("/")
+    module = re.sub(r"^dense(\d+)\.", r"block\1.layer.", re.sub(r"^transition", "trans", ".".join(modules)))
+    module = {"stem": "conv1", "norm": "bn1", "classifier": "fc"}.get(module, module)
+    module = re.sub(r"^(trans\d+)\.(norm|conv)$", r"\1.\g<2>1", module).replace("norm", "bn")
+    kind = re.sub(r"\d", "", module.rpartition(".")[2])
+    leaves = {target: key[len(kind) + 1 :] for key, target in _DENSENET_LEAVES.items() if key.startswith(f"{kind}.")}
+    return f"{module}.{leaves[collection, leaf]}"
+
+
 class _Source(NamedTuple):
     """A naming scheme: the network it belongs to, the tensor that identifies it, and how to convert it."""
 
@@ -217,7 +281,7 @@ _SOURCES = (
     _Source("googlenet", "inception3a.branch1.conv.weight", googlenet_from_torchvision, _TORCHVISION),
     _Source("googlenet-bvlc", "conv1/7x7_s2_w_0", googlenet_from_caffe, _BVLC),
     _Source("googlenet-bvlc", "conv1.7x7_s2.kernel", googlenet_from_npz, _BVLC),
-    _Source("densenet", "block1.layer.0.bn1.weight", densenet.from_torch, {"pool": "average"}),
+    _Source("densenet", "block1.layer.0.bn1.weight", densenet_from_torch, {"pool": "average"}),
 )
 
 

@@ -15,20 +15,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
 from jaxtyping import Array, Float
 
-from jifv.models.networks.layers import (
-    Conv,
-    Norm,
-    average_pool,
-    convolve,
-    flipped,
-    gain_and_offset,
-    max_pool,
-    moments,
-    smooth_relu,
-)
+from jifv.models.networks.convolution import convolve, flipped
+from jifv.models.networks.layers import Conv, Norm, average_pool, gain_and_offset, max_pool, moments, smooth_relu
 from jifv.smoothing import rounded_by
 
 CHANNEL_MEAN = (0.4914, 0.4822, 0.4465)
@@ -351,77 +341,3 @@ def _agreed(shapes: Mapping[str, tuple[int, ...]], places: list[tuple[str, int]]
         if axis < len(shape) and re.fullmatch(pattern, name)
     )
     return max(votes.most_common(1)[0][0], 1) if votes else default
-
-
-def from_torch(state: dict) -> dict:
-    """Convert the state of the PyTorch DenseNet-BC behind the public CIFAR checkpoints.
-
-    Args:
-        state: Name → array with torch's names (`block1.layer.0.bn1.weight`, `trans1.conv1.weight`, `fc.bias`) and
-            layouts (OIHW), of any depth, growth, reduction and number of classes: NumPy arrays or anything that
-            `np.asarray` takes.
-
-    Returns:
-        Variables for `DenseNet.apply`: `{"params": …, "batch_stats": …}`; `from_shapes` gives the network.
-
-    Raises:
-        ValueError: If a tensor is missing, unknown or misshapen; the message names it.
-    """
-    names = {_flax_name(name): name for name in state if not name.endswith("num_batches_tracked")}
-    values = {name: np.asarray(state[theirs]) for name, theirs in names.items()}
-    arrays = {name: value.transpose(_TO_FLAX.get(value.ndim)) for name, value in values.items()}
-    model = from_shapes({name: array.shape for name, array in arrays.items()})
-    shapes = variable_shapes(model)
-    if missing := shapes.keys() - arrays.keys():
-        raise ValueError(f"state has missing tensors: {', '.join(sorted(map(_torch_name, missing)))}")
-    if unknown := arrays.keys() - shapes.keys():
-        raise ValueError(f"state has unknown tensors: {', '.join(sorted(names[name] for name in unknown))}")
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            right = tuple(shape[axis] for axis in np.argsort(_TO_FLAX.get(len(shape), (0,))))
-            raise ValueError(f"{names[name]} must have shape {right} in a {model.title}, got {np.shape(values[name])}")
-    return unflatten_dict({name: arrays[name] for name in shapes}, sep="/")
-
-
-_TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
-"""Transposition of torch's tensors to Flax's layout, by rank: OIHW → HWIO, and the classifier's."""
-
-_LEAVES = {
-    "bn.weight": ("params", "scale"),
-    "bn.bias": ("params", "bias"),
-    "bn.running_mean": ("batch_stats", "mean"),
-    "bn.running_var": ("batch_stats", "var"),
-    "conv.weight": ("params", "kernel"),
-    "fc.weight": ("params", "kernel"),
-    "fc.bias": ("params", "bias"),
-}
-
-
-def _flax_name(name: str) -> str:
-    """`block1.layer.0.bn1.running_mean` → `batch_stats/dense1.0/norm1/mean`; unknown names stay as they are."""
-    match = re.fullmatch(r"(?:block(\d+)\.layer\.(\d+)\.|trans(\d+)\.)?(bn|conv|fc)(\d?)\.(\w+)", name)
-    if match is None:
-        return name
-    block, index, transition, kind, number, leaf = match.groups()
-    if f"{kind}.{leaf}" not in _LEAVES:
-        return name
-    collection, leaf = _LEAVES[f"{kind}.{leaf}"]
-    word = {"bn": "norm", "conv": "conv", "fc": "classifier"}[kind]
-    if block:
-        module = f"dense{block}.{index}/{word}{number}"
-    elif transition:
-        module = f"transition{transition}.{word}"
-    else:
-        module = "stem" if kind == "conv" else word
-    return f"{collection}/{module}/{leaf}"
-
-
-def _torch_name(name: str) -> str:
-    """`batch_stats/dense1.0/norm1/mean` → `block1.layer.0.bn1.running_mean`, the inverse of `_flax_name`."""
-    collection, *modules, leaf = name.split("/")
-    module = re.sub(r"^dense(\d+)\.", r"block\1.layer.", re.sub(r"^transition", "trans", ".".join(modules)))
-    module = {"stem": "conv1", "norm": "bn1", "classifier": "fc"}.get(module, module)
-    module = re.sub(r"^(trans\d+)\.(norm|conv)$", r"\1.\g<2>1", module).replace("norm", "bn")
-    kind = re.sub(r"\d", "", module.rpartition(".")[2])
-    leaves = {target: key.partition(".")[2] for key, target in _LEAVES.items() if key.startswith(f"{kind}.")}
-    return f"{module}.{leaves[collection, leaf]}"

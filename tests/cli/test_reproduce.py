@@ -1,9 +1,4 @@
 import json
-import os
-import platform
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 
 import jax
@@ -14,13 +9,11 @@ from support.toy import TOY, network, scores
 from typer.testing import CliRunner
 
 import jifv.cli.reproduce
+import jifv.experiments.run
 from jifv.cli import app
 from jifv.experiments.studies import STUDIES, Study, grid, smaller
 
-[SMALL] = smaller([TOY], adam_steps=2, lbfgs_steps=1, samples=4, canonical=1, reoptimize_steps=1)
-
-
-KEPT = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
+[SMALL] = smaller([TOY], adam_steps=2, lbfgs_steps=1, samples=4, canonical=1, reoptimize_steps=1, batch_size=2)
 
 
 @pytest.fixture
@@ -32,6 +25,7 @@ def toy(monkeypatch):
     }
     monkeypatch.setattr(jifv.cli.reproduce, "STUDIES", studies)
     monkeypatch.setattr(jifv.cli.reproduce, "network_of", lambda cell, *, weights: network(scores))
+    return studies
 
 
 @pytest.fixture
@@ -44,6 +38,10 @@ def call(*arguments):
     return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
 
 
+def tree(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def read(folder):
     return json.loads((folder / "summary.json").read_text())
 
@@ -51,7 +49,7 @@ def read(folder):
 def test_help_names_every_option_and_experiment():
     text = CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
     options = "preset samples adam-steps lbfgs-steps reoptimize-steps power seed batch-size network weights out quiet "
-    options += "overwrite cooldown adam-precision smoothing silence std input-size devices distributed"
+    options += "overwrite anneal adam-precision smoothing dead-tolerance std input-size devices distributed"
     for option in options.split():
         assert f"--{option}" in text
     for name in STUDIES:
@@ -60,31 +58,31 @@ def test_help_names_every_option_and_experiment():
 
 def test_prints_tables_and_writes_files(toy, tmp_path):
     size = ("--adam-steps", 10, "--lbfgs-steps", 5, "--samples", 8, "--reoptimize-steps", 2)
-    size += ("--adam-precision", "default")
-    result = call("toy", "--out", tmp_path / "a", *size, "--power", 1, "--seed", 3, "--batch-size", 3)
+    result = call("toy", "--out", tmp_path / "a", *size, "--power", 0, "--seed", 3)
     assert result.exit_code == 0, result.output
-    for words in ("angle to the target", "critical spaces", "β0", "SSIM", "report.html"):
+    for words in ("angle to the target", "β0", "SSIM", "seconds per sample", "report.html"):
         assert words in result.output.replace("\n", "")
     summary = read(tmp_path / "a")
     [cell] = summary["cells"]
     assert (summary["study"], summary["preset"]) == ("toy", "quick")
     assert summary["weights"] == {"toy": network(scores).digest}
-    assert (cell["samples"], cell["canonical"], cell["power"], cell["seed"]) == (8, 2, 1.0, 3)
-    assert cell["adam_precision"] == "default"
-    assert (cell["adam_steps"], cell["lbfgs_steps"], cell["reoptimize_steps"], cell["batch_size"]) == (10, 5, 2, 3)
+    assert (cell["samples"], cell["canonical"], cell["power"], cell["seed"]) == (8, 2, 0.0, 3)
+    assert (cell["adam_steps"], cell["lbfgs_steps"], cell["reoptimize_steps"], cell["batch_size"]) == (10, 5, 2, 2)
     assert (tmp_path / "a" / "toy.zarr" / "realize").is_dir()
 
 
 def test_same_command_again_goes_on_and_another_is_refused(undrawn, tmp_path):
     assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
-    before = (tmp_path / "toy.zarr" / "zarr.json").read_bytes()
+    before = tree(tmp_path / "toy.zarr")
     assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
-    assert (tmp_path / "toy.zarr" / "zarr.json").read_bytes() == before
-    refused = call("toy", "--quiet", "--out", tmp_path, "--power", 1)
+    assert tree(tmp_path / "toy.zarr") == before
+    refused = call("toy", "--quiet", "--out", tmp_path, "--power", 1, "--seed", 1)
     assert refused.exit_code == 1
-    assert "experiment.settings.power is 2.0, not 1.0" in refused.output.replace("\n", " ")
-    assert call("toy", "--quiet", "--out", tmp_path, "--power", 1, "--overwrite").exit_code == 0
-    assert read(tmp_path)["cells"][0]["power"] == 1
+    differences = "experiment.significance.power is 2.0, not 1.0; experiment.seed is 0, not 1"
+    assert differences in refused.output.replace("\n", " ")
+    assert tree(tmp_path / "toy.zarr") == before
+    assert call("toy", "--quiet", "--out", tmp_path, "--seed", 1, "--overwrite").exit_code == 0
+    assert read(tmp_path)["cells"][0]["seed"] == 1
 
 
 def test_several_experiments(undrawn, tmp_path):
@@ -110,8 +108,9 @@ def test_quiet_prints_nothing(undrawn, tmp_path):
 
 def test_default_folder_is_that_of_the_experiment_and_its_size(undrawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    steps = ("--adam-steps", 1, "--lbfgs-steps", 0, "--reoptimize-steps", 1)
     call("toy", "--quiet")
-    call("toy", "--quiet", "--preset", "paper", "--adam-steps", 1, "--lbfgs-steps", 0, "--reoptimize-steps", 1)
+    call("toy", "--quiet", "--preset", "paper", "--samples", 4, "--batch-size", 2, *steps)
     assert read(tmp_path / "runs" / "toy")["preset"] == "quick"
     assert read(tmp_path / "runs" / "toy-paper")["preset"] == "paper"
 
@@ -124,12 +123,42 @@ def test_unknown_experiment_is_named_with_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--samples", 1), ("--power", -1), ("--adam-steps", -1), ("--batch-size", 0), ("--preset", "huge")]
+    "arguments",
+    [
+        ("--samples", 1),
+        ("--power", -1),
+        ("--power", "inf"),
+        ("--std", "nan"),
+        ("--adam-steps", -1),
+        ("--batch-size", 0),
+        ("--preset", "huge"),
+        ("--seed", "12345678901234567890"),
+        ("--input-size", 8),
+        ("--dead-tolerance", 1),
+    ],
 )
-def test_bad_options_are_refused(toy, arguments):
-    result = call("toy", *arguments)
+def test_bad_options_are_refused_before_any_work(toy, tmp_path, arguments):
+    result = call("toy", *arguments, "--out", tmp_path / "a")
     assert result.exit_code == 2
     assert arguments[0] in result.output
+    assert not (tmp_path / "a").exists()
+
+
+def test_input_smaller_than_the_window_of_ssim_is_refused_before_any_work(toy, tmp_path, monkeypatch):
+    tiny = network(None)._replace(input_shape=(8, 8, 3))
+    monkeypatch.setattr(jifv.cli.reproduce, "network_of", lambda cell, *, weights: tiny)
+    result = call("toy", "--out", tmp_path / "a")
+    assert result.exit_code == 1
+    assert "jifv: toy: input_size must be at least 11, the window of SSIM, got 8×8" in result.output
+    assert not (tmp_path / "a").exists()
+
+
+def test_network_that_lacks_features_in_a_late_cell_is_refused_before_any_work(toy, tmp_path, monkeypatch):
+    toy["toy"] = Study("A toy", "3.6", "beta", (TOY,), grid(SMALL, features=(3, 6)))
+    result = call("toy", "--out", tmp_path / "a")
+    assert result.exit_code == 1
+    assert "features must be at most the 5 of scores, got 6" in result.output
+    assert not (tmp_path / "a").exists()
 
 
 def test_more_devices_than_there_are_are_refused(toy, tmp_path):
@@ -154,50 +183,6 @@ def test_number_of_devices_is_in_the_summary(undrawn, tmp_path):
     assert [cell["devices"] for cell in read(tmp_path)["cells"]] == [[1]]
 
 
-@pytest.mark.parametrize(
-    ("chosen", "devices"),
-    [({}, 3), ({"JAX_NUM_CPU_DEVICES": "2"}, 2), ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4)],
-)
-def test_each_core_is_a_device_unless_the_user_says_otherwise(chosen, devices):
-    program = """
-        import os
-        os.sched_getaffinity = lambda process: {0, 1, 2}
-        import jax, jifv.cli.machine
-        jifv.cli.machine._make_devices_of_cores()
-        print(jax.device_count())
-        jifv.cli.machine._make_devices_of_cores()  # too late, and no error
-    """
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
-    }
-    environment |= {"JAX_PLATFORMS": "cpu"} | chosen
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert (result.stdout, result.returncode) == (f"{devices}\n", 0), result.stderr
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the memory of another C library")
-@pytest.mark.parametrize(("chosen", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
-def test_memory_is_kept_unless_the_user_tells_malloc_something(chosen, kept):
-    program = """
-        import resource
-        import numpy as np, jifv.cli.machine
-        def pages():
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            np.ones(2**23)
-            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-        jifv.cli.machine._keep_memory()
-        pages()
-        print(pages())
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    # NumPy asks for pages of 2 MiB, of which an array has too few to count.
-    environment |= chosen | {"NUMPY_MADVISE_HUGEPAGE": "0"}
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert (int(result.stdout) < 100) == kept, result
-
-
 def test_no_more_devices_than_samples_in_a_batch():
     many = Mesh(np.array(jax.devices()[:1] * 8), ("samples",))  # of one device, so that there is no need for eight
     for batch_size, samples, devices in [(3, 20, 3), (20, 5, 5), (8, 8, 8), (16, 16, 8)]:
@@ -205,17 +190,37 @@ def test_no_more_devices_than_samples_in_a_batch():
         assert jifv.cli.reproduce._of_use(many, cell).size == devices
 
 
-@pytest.mark.parametrize("own", [None, "elsewhere"])
-def test_compiled_programs_are_kept_beside_the_networks_unless_the_user_keeps_them(own, tmp_path, monkeypatch):
-    monkeypatch.setenv("JIFV_CACHE", str(tmp_path))
-    before = {option: getattr(jax.config, option) for option in KEPT}
-    jax.config.update("jax_compilation_cache_dir", own)
-    try:
-        call("dncl", "--weights", tmp_path / "none", "--out", tmp_path)  # nothing is compiled before this error
-        assert jax.config.jax_compilation_cache_dir == (own or str(tmp_path / "compiled"))
-    finally:
-        for option, value in before.items():
-            jax.config.update(option, value)
+@pytest.mark.parametrize("charset", ["ascii", "cp1252"])
+def test_tables_are_whole_in_any_encoding_at_80_columns(undrawn, tmp_path, charset):
+    environment = {"COLUMNS": "80", "NO_COLOR": "1"}
+    arguments = ["reproduce", "powers", "--out", str(tmp_path)]
+    result = CliRunner(charset=charset).invoke(app, arguments, env=environment)
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.output.splitlines() if "results in" not in line]
+    assert max(map(len, lines)) <= 80 or charset == "ascii"  # where symbols are spelled out
+    assert not any(cut in result.output for cut in ("…", "...", "?"))
+    for name in ("toy-k0", "toy-k2", "FV", "Jacobian", "Opt. 3", "Alg. 1", "re-opt.", "prediction", "response"):
+        assert name in result.output
+    seconds = [each["seconds_per_sample"]["visualize"] for each in read(tmp_path)["cells"]]
+    assert all(f" {each:.2f} " in result.output for each in seconds)
+
+
+def test_interrupted_run_keeps_what_is_finished_and_goes_on(undrawn, tmp_path, monkeypatch):
+    visualize, calls = jifv.experiments.run.visualize, []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return visualize(*arguments, **options)
+
+    monkeypatch.setattr(jifv.experiments.run, "visualize", interrupted)
+    result = call("toy", "--quiet", "--out", tmp_path)
+    assert result.exit_code == 130
+    assert "finished batches are kept, and the same command goes on" in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output
+    assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
+    assert len(calls) == 3  # the second batch alone
 
 
 def test_one_power_for_an_experiment_about_powers_is_refused(toy, tmp_path):
@@ -225,10 +230,11 @@ def test_one_power_for_an_experiment_about_powers_is_refused(toy, tmp_path):
 
 
 def test_missing_weights_are_named_without_a_traceback(tmp_path):
-    result = call("dncl", "--weights", tmp_path / "none.safetensors", "--out", tmp_path)
+    result = call("dncl", "--weights", tmp_path / "none.safetensors", "--out", tmp_path / "a")
     assert result.exit_code == 1
     assert "none.safetensors" in result.output.replace("\n", "")
     assert "Traceback" not in result.output
+    assert not (tmp_path / "a").exists()
 
 
 def test_folder_that_cannot_be_made_is_an_error_before_the_work(toy, tmp_path):

@@ -7,10 +7,12 @@ import pytest
 from support.drawn import CELLS, DNCL, DNDE, fakes
 from support.fake_results import fake
 from support.pages import LONE, NOT_FINITE, with_flags, written
+from support.stores import IDENTITY, fill
 from support.toy import TOY, network, scores
 
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.run import run
+from jifv.experiments.store import Store
 from jifv.experiments.studies import grid
 
 
@@ -63,3 +65,11 @@ def parametrized():
     other = replace(DNDE, name="gn4c", network="googlenet-bvlc", layer="inception4c", features=16)
     other = replace(other, samples=2, canonical=1)
     return fakes(grid(other, parametrization=names) + grid(DNDE, parametrization=names))
+
+
+@pytest.fixture
+def finished(tmp_path):
+    with Store.open(tmp_path / "a.zarr", IDENTITY, 7, 3) as store:
+        fill(store)
+        fill(store, "reoptimize")
+    return tmp_path / "a.zarr"

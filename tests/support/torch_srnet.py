@@ -10,20 +10,21 @@ def conv(inputs, outputs):
 
 
 class ResidualBlock(nn.Module):
-    def __init__(self):
+    def __init__(self, features):
         super().__init__()
-        self.conv1, self.conv2 = conv(64, 64), conv(64, 64)
+        self.conv1, self.conv2 = conv(features, features), conv(features, features)
 
     def forward(self, x):
         return x + self.conv2(self.conv1(x).relu())
 
 
 class TorchSRNet(nn.Module):
-    def __init__(self):
+    def __init__(self, blocks=10, features=64):
         super().__init__()
-        self.conv1 = conv(5 + 6 * 16, 64)
-        self.blocks = nn.Sequential(*(ResidualBlock() for _ in range(10)))
-        self.up1, self.up2, self.conv, self.output = conv(64, 64), conv(64, 64), conv(64, 64), conv(64, 6)
+        self.conv1 = conv(5 + 6 * 16, features)
+        self.blocks = nn.Sequential(*(ResidualBlock(features) for _ in range(blocks)))
+        self.up1, self.up2, self.conv = (conv(features, features) for _ in range(3))
+        self.output = conv(features, 6)
 
     def forward(self, frame, previous):
         """The activations of every layer of one forward pass under the names that jifv gives them."""
@@ -41,10 +42,10 @@ class TorchSRNet(nn.Module):
         return seen
 
 
-def random_network(seed=0):
+def random_network(seed=0, **sizes):
     """All weights and biases are random, of a size that keeps the activations near 1."""
     torch.manual_seed(seed)
-    network = TorchSRNet().eval()
+    network = TorchSRNet(**sizes).eval()
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv2d):

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from jifv.experiments.report.figures_panels import listed, panels_of
 from jifv.experiments.report.figures_style import COLOURS, LETTERS, SMALL, WIDE, degrees, plain
 from jifv.experiments.results import Results
+from jifv.models.networks import frames
 
 
 def gallery(results: Results, *, shown: int = 10, most: int = 24) -> Figure:
@@ -101,11 +102,12 @@ def picture(images: Float[np.ndarray, "*batch h w c"]) -> Float[np.ndarray, "*ba
         ValueError: There is another number of channels.
     """
     channels = images.shape[-1] if images.ndim >= 3 else 0
-    if channels not in (1, 3, 5, 6):
+    if channels not in (1, 3) and not frames.is_frame(channels):
         raise ValueError(f"images must have shape (…, h, w, c) with 1, 3, 5 or 6 channels, got {images.shape}")
     shown = np.repeat(images, 3, -1) if channels == 1 else images
-    if channels >= 5:
-        shown = (images[..., 1:4] + 1) / 2 * (np.clip(images[..., :1], -1, 1) + 1) / 2
+    if frames.is_frame(channels):
+        unit = frames.to_unit_range(images)
+        shown = unit[..., frames.NORMAL] * np.clip(unit[..., frames.MASK, None], 0, 1)
     return np.clip(np.nan_to_num(shown), 0, 1)
 
 

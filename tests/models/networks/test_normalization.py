@@ -110,7 +110,7 @@ def test_channels_that_hardly_vary_stay_finite():
 # Local response normalization.
 
 
-@given(window=st.sampled_from([1, 3, 5, 7]), channels=st.integers(1, 9), alpha=st.floats(1e-4, 3))
+@given(window=st.sampled_from([1, 3, 5, 7]), channels=st.sampled_from([1, 4, 9]), alpha=st.floats(1e-4, 3))
 @settings(max_examples=10)
 def test_response_norm_is_its_formula(window, channels, alpha):
     """Also where the window is wider than there are channels."""

@@ -7,7 +7,8 @@ from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jifv.models.networks.densenet import DenseNet, from_shapes, from_torch, variable_shapes
+from jifv.models.files.convert import densenet_from_torch
+from jifv.models.networks.densenet import DenseNet, from_shapes, variable_shapes
 
 # Names and shapes, without PyTorch.
 
@@ -50,7 +51,7 @@ def test_the_public_checkpoint_has_these_names(shared):
 
 def test_every_tensor_arrives_once(state):
     counters = {"bn1.num_batches_tracked": np.int64(7), "block1.layer.0.bn2.num_batches_tracked": np.int64(7)}
-    arrays = flatten_dict(from_torch(state | counters), sep="/")
+    arrays = flatten_dict(densenet_from_torch(state | counters), sep="/")
     assert len(arrays) == len(state)
     where = {
         "params/stem/kernel": state["conv1.weight"].transpose(2, 3, 1, 0),
@@ -73,14 +74,14 @@ def test_every_tensor_arrives_once(state):
 def test_missing_tensors_are_named(state):
     lacking = ["block3.layer.15.bn1.running_var", "conv1.weight", "fc.bias", "trans2.conv1.weight"]
     with pytest.raises(ValueError, match=f"missing tensors: {re.escape(', '.join(lacking))}$"):
-        from_torch({name: value for name, value in state.items() if name not in lacking})
+        densenet_from_torch({name: value for name, value in state.items() if name not in lacking})
 
 
 def test_unknown_tensors_are_named(state):
     """Whether the name means nothing, almost something, or a part that this depth does not have."""
     more = ["block9999.layer.0.conv1.weight", "conv1.bias", "head.weight", "module.conv2.weight", "trans3.bn1.weight"]
     with pytest.raises(ValueError, match=f"unknown tensors: {re.escape(', '.join(more))}$"):
-        from_torch({**state, **{name: np.zeros(3, np.float32) for name in reversed(more)}})
+        densenet_from_torch({**state, **{name: np.zeros(3, np.float32) for name in reversed(more)}})
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,9 @@ def test_unknown_tensors_are_named(state):
     [("block2.layer.3.conv2.weight", (12, 47, 3, 3)), ("fc.weight", (100, 342)), ("conv1.weight", (24, 3))],
 )
 def test_a_tensor_of_the_wrong_shape_is_named(state, name, shape):
-    message = f"{name} must have shape {torch_shapes()[name]} in a DenseNet-BC(100, 12), got {shape}"
+    message = f"{name} must have shape {torch_shapes()[name]} in DenseNet-BC(100, 12), got {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):
-        from_torch({**state, name: np.zeros(shape, np.float32)})
+        densenet_from_torch({**state, name: np.zeros(shape, np.float32)})
 
 
 # Any architecture.
@@ -126,7 +127,7 @@ def test_the_default_is_found_as_it_is():
 @given(architecture=ARCHITECTURES)
 def test_any_architecture_is_converted(architecture):
     """The tensors arrive under the names and shapes of the module, which `variable_shapes` knows without tracing it."""
-    arrays = flatten_dict(from_torch(zeros(torch_shapes(**architecture))), sep="/")
+    arrays = flatten_dict(densenet_from_torch(zeros(torch_shapes(**architecture))), sep="/")
     assert {name: array.shape for name, array in arrays.items()} == variable_shapes(DenseNet(**architecture))
 
 
@@ -142,12 +143,10 @@ def test_one_wrong_tensor_is_named_in_any_architecture(data):
     axis = data.draw(st.integers(0, len(shapes[name]) - 1))
     wrong = list(shapes[name])
     wrong[axis] += data.draw(st.sampled_from([-1, 1]))
-    with pytest.raises(
-        ValueError, match=re.escape(f"{name} must have shape {shapes[name]} in a DenseNet-BC(24, 5), g")
-    ):
-        from_torch(zeros({**shapes, name: tuple(wrong)}))
+    with pytest.raises(ValueError, match=re.escape(f"{name} must have shape {shapes[name]} in DenseNet-BC(24, 5), g")):
+        densenet_from_torch(zeros({**shapes, name: tuple(wrong)}))
     with pytest.raises(ValueError, match=f"missing tensors: {re.escape(name)}$"):
-        from_torch(zeros({other: shape for other, shape in shapes.items() if other != name}))
+        densenet_from_torch(zeros({other: shape for other, shape in shapes.items() if other != name}))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,7 @@ def test_scores_of_other_architectures_agree_with_torch(architecture):
 
     network = torch_densenet.random_network("average", **architecture)
     images = np.random.default_rng(0).uniform(size=(2, 16, 8, 3)).astype(np.float32)
-    variables = from_torch(network.state_dict())
+    variables = densenet_from_torch(network.state_dict())
     model = from_shapes({name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()}, pool="average")
     ours = jax.jit(model.apply)(variables, images)
     theirs = torch_densenet.every_layer(network, images)["classifier"]
