@@ -93,10 +93,10 @@ def aggregation(call, shape=(5, 6, 4), grad=(0,)):
         call,
         normal(shape),
         {
-            "shape": Refused((np.ones((2, *shape)),), ValueError, r"activations must have shape \(.*n\), got"),
+            "shape": Refused((np.ones((2, *shape)),), ValueError, r"activations must have shape \(.*n,?\), got"),
             "dtype": Refused((np.ones(shape, int),), TypeError, "activations must hold real floating-point numbers"),
             "nan": same_nan(np.full(shape, np.nan)),
-            "empty": Refused((np.ones((0, *shape[1:])),), ValueError, r"activations must have shape \(.*n\), got"),
+            "empty": Refused((np.ones((0, *shape[1:])),), ValueError, r"activations must have shape \(.*n,?\), got"),
         },
         grad=grad,
     )

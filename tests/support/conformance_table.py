@@ -1,5 +1,7 @@
 """The table of tests/test_conformance.py: every public function, and some of the modules."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,8 +57,11 @@ PHIS = {
 SMOOTH_ON = np.random.default_rng(0).normal(size=(3, 4))
 
 
-def rounded(x):
-    return jifv.smooth(lambda x: jnp.maximum(respond(x), 2.1), SMOOTH_ON.astype(x.dtype))(x)
+@cache
+def smoothed():
+    # Not when the table is imported, and not as a part of what is compiled.
+    with jax.ensure_compile_time_eval():
+        return jifv.smooth(lambda x: jnp.maximum(respond(x), 2.1), SMOOTH_ON.astype(np.float32))
 
 
 WITHOUT_ARRAYS = {"sample_mesh", "compiler_options"}
@@ -67,7 +72,11 @@ CASES: dict[str, Case] = {
         {
             "shape": Refused((np.ones(3),), ValueError, "jacobian must have shape"),
             "dtype": Refused((np.ones((3, 5), int),), TypeError, "jacobian must hold real floating-point numbers"),
-            "nan": Passed((np.full((3, 5), np.nan),), is_nan, "as the Jacobian: only that sample is not known"),
+            "nan": Passed(
+                (np.full((3, 5), np.nan),),
+                lambda r: np.isnan(r).any(),
+                "as the Jacobian: only that sample is not known",
+            ),
             "empty": Refused((np.ones((0, 3, 5)),), ValueError, "jacobian must have shape .* no empty axis"),
         },
         tolerance=1e-3,
@@ -79,7 +88,7 @@ CASES: dict[str, Case] = {
     "pick": aggregation(jifv.pick),
     "compose": of_parameters(jifv.compose(lambda p: p, respond, lambda a: a), dtype=THEIRS),
     "smooth": of_parameters(
-        rounded,
+        lambda x: smoothed()(x),
         dtype=Refused(lambda: jifv.smooth(respond, np.ones((2, 4), int)), TypeError, "inputs must "),
         shape=Refused(lambda: jifv.smooth(respond, (4, 4)), ValueError, "inputs must "),
         nan=Refused(lambda: jifv.smooth(respond, SMOOTH_ON * np.nan), ValueError, "inputs must be finite"),
