@@ -74,7 +74,7 @@ def metadata_of(wheel, name):
 
 
 def test_the_wheel_holds_every_module_and_every_weight(source, wheel):
-    expected = {"jifv/py.typed", "jifv/page.html"}
+    expected = {"jifv/py.typed", "jifv/experiments/report/page.html"}
     for path in source.glob("jifv/**/*.py"):
         expected.add(path.relative_to(source).as_posix())
     for path in [*source.glob("models/**/*.py"), *source.glob("models/weights/*.*")]:

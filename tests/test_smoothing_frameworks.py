@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import unflatten_dict
 from jax import lax
 
 import jifv
-from jifv.models import densenet, googlenet, layers
+from jifv import aggregate
+from jifv.models.networks import densenet, layers
 from jifv.smoothing import smooth
 
 SIZE, FEATURES, WIDTH = 8, 5, 0.3
@@ -192,39 +192,15 @@ def test_pools_with_twins(size, padding, x64):
     smoothed = smooth(lambda x: layers.max_pool_ceil(x[None], padding=padding), x)
     (site,) = smoothed.sites
     np.testing.assert_allclose(site.width, 0.1 * np.sqrt(np.mean(np.square(x))), rtol=1e-6)
-    expected = layers.max_pool_ceil(jnp.asarray(x[:1]), padding=padding, smoothing=site.width)
+    expected = layers._smooth_max_pool_ceil(site.width, jnp.asarray(x[:1]), 3, 2, padding)
     np.testing.assert_allclose(smoothed(x[0]), expected, rtol=1e-12)
 
 
-def test_max_mean_is_that_with_smoothing(x64):
+def test_max_mean_is_the_mean_of_its_twin(x64):
     x = draw(2, 7, 6, 3)
     smoothed = smooth(jifv.max_mean(), x)
     (site,) = smoothed.sites
     np.testing.assert_allclose(site.width, 0.1 * np.sqrt(np.mean(np.square(x))), rtol=1e-6)
-    np.testing.assert_allclose(smoothed(x[0]), jifv.max_mean(smoothing=site.width)(jnp.asarray(x[0])), rtol=1e-12)
-
-
-@pytest.mark.slow
-def test_googlenet_is_that_of_its_own_smoothing():
-    rng, layer = np.random.default_rng(0), "inception3a"
-    images = jnp.asarray(rng.uniform(0, 1, (2, 32, 32, 3)), jnp.float32)
-    weights = {
-        name: jnp.asarray(rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5 if len(shape) > 1 else 1, shape), jnp.float32)
-        for name, shape in googlenet.variable_shapes().items()
-    }
-    variables = unflatten_dict(weights, sep="/")
-    plain, own = googlenet.GoogLeNet(), googlenet.GoogLeNet(smoothing=0.1)
-    with jax.default_matmul_precision("highest"):
-        calibrated = jax.jit(lambda x: googlenet.calibrate(own, variables, x, layer=layer))(images)
-    theirs = lambda x: own.apply(calibrated, x[None], layer=layer)[0]  # noqa: E731
-    ours = smooth(lambda x: plain.apply(variables, x[None], layer=layer)[0], images)
-    assert len(ours.sites) == 3 + 2 + 7  # units and pools of the stem, and those of the inception module
-    assert not ours.replaced
-    scales = sorted(0.1 * float(scale) for scale in jax.tree.leaves(calibrated["scales"]))
-    np.testing.assert_allclose(sorted(site.width for site in ours.sites), scales, rtol=1e-5)
-    weights = jnp.asarray(rng.normal(size=ours(images[0]).shape), jnp.float32)
-    found, expected = (
-        jax.jit(jax.value_and_grad(lambda x, f=f: (weights * f(x)).sum()))(images[1]) for f in (ours, theirs)
+    np.testing.assert_allclose(
+        smoothed(x[0]), aggregate._smooth_pool(site.width, jnp.asarray(x[0]), 3, 2).mean((0, 1)), rtol=1e-12
     )
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    np.testing.assert_allclose(found[1], expected[1], atol=3e-5 * np.abs(expected[1]).max())

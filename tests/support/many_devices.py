@@ -27,9 +27,12 @@ def main(folder, process="0", processes="1", port=""):
     experiment, net, mesh = UNEVEN, network(scores), sample_mesh()
     store = Store.open(Path(folder) / "toy.zarr", identity(experiment, net), experiment.samples, experiment.batch_size)
     results = run(experiment, net, store=store, mesh=mesh, progress=False)
-    arrays = {name: value for name, value in results._asdict().items() if isinstance(value, np.ndarray)}
-    arrays |= {f"ssim_{name}": value for name, value in results.ssim.items()}
-    inversion = invert_batch(response, results.parameters, mesh=mesh, progress=False)
+    arrays = {name: getattr(results, name) for name in ("objectives", "random", "canonical")}
+    arrays |= {name: value for name, value in vars(results.realized).items() if isinstance(value, np.ndarray)}
+    arrays |= {"prediction_on_v": results.calibrated.prediction}
+    arrays |= {f"ssim_{name}": value for name, value in results.evaluation.ssim.items()}
+    significance = experiment.significance
+    inversion = invert_batch(response, results.realized.parameters, significance=significance, mesh=mesh)
     arrays |= {f"inverted_{name}": value for name, value in inversion._asdict().items()}
     np.savez(Path(folder) / f"process{process}.npz", devices=mesh.size, **arrays)
 
