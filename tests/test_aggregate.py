@@ -1,45 +1,64 @@
 import itertools
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jifv import aggregate
 
-DTYPES = st.sampled_from([np.float32, np.float64])
+# Shape, window, stride and type: a program each, for any number of examples.
+POOLS = [
+    ((6, 6, 3), 3, 2, np.float32),
+    ((5, 4, 2), 2, 1, np.float64),
+    ((4, 6, 1), 4, 3, np.float32),
+    ((1, 3, 2), 1, 1, np.float64),
+]
 
 
-@st.composite
-def layers(draw):
-    shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4)))
-    return draw(hnp.arrays(draw(DTYPES), shape, elements=st.floats(-100, 100, width=32)))
+@cache
+def compiled(function):
+    return jax.jit(function)
 
 
-def reference_max_mean(a, window, stride):
-    windows = np.lib.stride_tricks.sliding_window_view(a.astype(np.float64), (window, window), axis=(0, 1))
-    return windows[::stride, ::stride].max((-2, -1)).mean((0, 1))
+pooling = {(window, stride): aggregate.max_mean(window, stride) for _, window, stride, _ in POOLS}
 
 
-@given(layers(), st.integers(1, 4), st.integers(1, 3))
-@settings(max_examples=25)
-def test_max_mean_is_the_reference(a, window, stride):
-    assume(min(a.shape[:2]) >= window)
-    with jax.enable_x64(a.dtype == np.float64):
-        result = jax.jit(aggregate.max_mean(window, stride))(jnp.asarray(a))
-    assert result.dtype == a.dtype
-    np.testing.assert_allclose(result, reference_max_mean(a, window, stride), rtol=1e-5, atol=1e-4)
+def layers(shape, dtype):
+    return hnp.arrays(dtype, shape, elements=st.floats(-100, 100, width=32))
 
 
-@given(layers())
-@settings(max_examples=20)
-def test_mean_and_pick_are_the_reference(a):
-    with jax.enable_x64(a.dtype == np.float64):
-        mean, pick = aggregate.mean(jnp.asarray(a)), aggregate.pick(jnp.asarray(a))
-    assert mean.dtype == pick.dtype == a.dtype
+def windows_of(a, window, stride):
+    return np.lib.stride_tricks.sliding_window_view(a.astype(np.float64), (window, window), axis=(0, 1))[
+        ::stride, ::stride
+    ]
+
+
+@pytest.mark.parametrize(("shape", "window", "stride", "dtype"), POOLS)
+@given(st.data())
+@settings(max_examples=7)
+def test_max_mean_is_the_reference(shape, window, stride, dtype, data):
+    a = data.draw(layers(shape, dtype))
+    with jax.enable_x64(dtype == np.float64):
+        result = compiled(pooling[window, stride])(jnp.asarray(a))
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, windows_of(a, window, stride).max((-2, -1)).mean((0, 1)), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((6, 5, 3), np.float32), ((1, 4, 2), np.float64), ((3, 2, 1), np.float32)]
+)
+@given(st.data())
+@settings(max_examples=7)
+def test_mean_and_pick_are_the_reference(shape, dtype, data):
+    a = data.draw(layers(shape, dtype))
+    with jax.enable_x64(dtype == np.float64):
+        mean, pick = compiled(aggregate.mean)(jnp.asarray(a)), compiled(aggregate.pick)(jnp.asarray(a))
+    assert mean.dtype == pick.dtype == dtype
     np.testing.assert_allclose(mean, a.astype(np.float64).mean((0, 1)), rtol=1e-5, atol=1e-4)
     np.testing.assert_array_equal(pick, a[a.shape[0] // 2, a.shape[1] // 2])
 
@@ -79,26 +98,11 @@ def test_first_without_positions():
     "aggregation",
     [aggregate.max_mean(), aggregate.mean, aggregate.pick, aggregate.first(2, aggregate.max_mean())],
 )
-def test_jit_vmap_and_grad(aggregation):
-    a = jax.random.normal(jax.random.key(1), (3, 5, 6, 4))
-    single = jnp.stack([aggregation(x) for x in a])
-    np.testing.assert_allclose(jax.jit(jax.vmap(aggregation))(a), single, rtol=1e-5, atol=1e-6)
-    jacobian = jax.jit(jax.jacrev(aggregation))(a[0])
-    # All these are positively homogeneous, so that J a = A(a).
-    np.testing.assert_allclose(jnp.tensordot(jacobian, a[0], 3), single[0], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 4, 4, 5), (0, 4, 5), (4, 4, 0)])
-@pytest.mark.parametrize("aggregation", [aggregate.max_mean(), aggregate.mean, aggregate.pick])
-def test_wrong_shapes(unchecked, aggregation, shape):
-    with pytest.raises(ValueError, match=r"activations must have shape \(h, w, n\)"):
-        jax.jit(aggregation)(jnp.zeros(shape))
-
-
-@pytest.mark.parametrize("shape", [(), (0,), (2, 3), (2, 2, 3)])
-def test_identity_rejects_positions(unchecked, shape):
-    with pytest.raises(ValueError, match=r"activations must have shape \(n,\)"):
-        jax.jit(aggregate.identity)(jnp.zeros(shape))
+def test_gradients_are_those_of_homogeneous_functions(aggregation):
+    """All these are positively homogeneous, so that J a = A(a)."""
+    a = jax.random.normal(jax.random.key(1), (5, 6, 4))
+    jacobian = jax.jit(jax.jacrev(aggregation))(a)
+    np.testing.assert_allclose(jnp.tensordot(jacobian, a, 3), aggregation(a), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3), (5, 2, 3)])
@@ -133,14 +137,18 @@ def test_fractional_counts(unchecked):
         aggregate.first(1.0, aggregate.mean)
 
 
-@given(layers(), st.integers(1, 4), st.integers(1, 3), st.floats(0.01, 100))
-@settings(max_examples=25)
-def test_smooth_max_mean_is_the_reference(a, window, stride, smoothing):
-    assume(min(a.shape[:2]) >= window)
-    with jax.enable_x64(True):
-        found = aggregate._smooth_pool(smoothing, jnp.asarray(a, jnp.float64), window, stride).mean((0, 1))
-    windows = np.lib.stride_tricks.sliding_window_view(a.astype(np.float64), (window, window), axis=(0, 1))
-    windows = windows[::stride, ::stride]
+@partial(jax.jit, static_argnums=(2, 3))
+def smooth_pool(width, a, window, stride):
+    return aggregate._smooth_pool(width, a, window, stride).mean((0, 1))
+
+
+@pytest.mark.parametrize(("shape", "window", "stride"), [pool[:3] for pool in POOLS])
+@given(st.data(), st.floats(0.01, 100))
+@settings(max_examples=7)
+def test_smooth_max_mean_is_the_reference(x64, shape, window, stride, data, smoothing):
+    a = data.draw(layers(shape, np.float64))
+    found = smooth_pool(smoothing, jnp.asarray(a), window, stride)
+    windows = windows_of(a, window, stride)
     peak = windows.max((-2, -1))
     smooth = peak + smoothing * np.log(np.exp((windows - peak[..., None, None]) / smoothing).mean((-2, -1)))
     np.testing.assert_allclose(found, smooth.mean((0, 1)), rtol=1e-9, atol=1e-9)
@@ -149,13 +157,13 @@ def test_smooth_max_mean_is_the_reference(a, window, stride, smoothing):
 def test_smooth_maximum_lies_between_mean_and_maximum():
     a = jnp.asarray(np.random.default_rng(0).normal(size=(7, 7, 4)), jnp.float32)
     values = [aggregate.max_mean()(a)]
-    values += [aggregate._smooth_pool(width, a, 3, 2).mean((0, 1)) for width in (1e-3, 0.1, 1.0, 1e4)]
+    values += [smooth_pool(width, a, 3, 2) for width in (1e-3, 0.1, 1.0, 1e4)]
     for sharper, smoother in itertools.pairwise(values):
         assert (sharper > smoother).all()
     np.testing.assert_allclose(values[1], values[0], atol=3e-3)
-    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(a), (3, 3), axis=(0, 1))[::2, ::2]
+    windows = windows_of(np.asarray(a), 3, 2)
     np.testing.assert_allclose(values[-1], windows.mean((-2, -1)).mean((0, 1)), atol=2e-3)
 
 
 def test_smooth_maximum_of_equal_entries_is_the_entry():
-    np.testing.assert_allclose(aggregate._smooth_pool(0.5, jnp.full((5, 5, 2), 3.0), 3, 2), 3, rtol=1e-6)
+    np.testing.assert_allclose(smooth_pool(0.5, jnp.full((7, 7, 4), 3.0), 3, 2), 3, rtol=1e-6)

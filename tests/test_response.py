@@ -32,18 +32,6 @@ def test_compose_is_the_reference(f, parameters):
     np.testing.assert_allclose(f(parameters[0]), pooled.mean((0, 1)), rtol=1e-5)
 
 
-def test_jit_vmap_and_grad(f, parameters):
-    single = jnp.stack([f(p) for p in parameters])
-    np.testing.assert_allclose(jax.jit(jax.vmap(f))(parameters), single, rtol=1e-5)
-    assert jax.jit(jax.jacrev(f))(parameters[0]).shape == (4, 6, 8, 3)
-
-
-def test_float64(f, parameters, x64):
-    wide = f(jnp.asarray(np.asarray(parameters[0]), jnp.float64))
-    assert wide.dtype == jnp.float64
-    np.testing.assert_allclose(f(parameters[0]), wide, rtol=1e-5)
-
-
 def test_feature_count_without_computing(f, parameters):
     assert response.feature_count(f, parameters[0]) == 4
     assert response.feature_count(f, jax.ShapeDtypeStruct((6, 8, 3), jnp.float32)) == 4
