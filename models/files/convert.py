@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -118,22 +118,24 @@ def googlenet_from_npz(tensors: Tensors) -> dict:
     return _googlenet("bvlc", tensors, _npz_name, {}, ignored=("loss1.", "loss2."))
 
 
-def densenet_from_torch(tensors: Tensors) -> dict:
+def densenet_from_torch(tensors: Mapping[str, Any]) -> dict:
     """Convert the state of the PyTorch DenseNet-BC behind the public CIFAR checkpoints.
 
     Args:
         tensors: Names such as `block1.layer.0.bn1.weight`, `trans1.conv1.weight` and `fc.bias`, kernels OIHW, of any
-            depth, growth, reduction and number of classes. `densenet.from_shapes` returns the network.
+            depth, growth, reduction and number of classes: NumPy arrays or anything that `np.asarray` takes.
+            `densenet.from_shapes` returns the network.
 
     Raises:
         ValueError: If a tensor is missing, unknown or misshapen; the message names it.
     """
+    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
     shapes = {}
-    for name, tensor in tensors.items():
-        shape = np.shape(tensor)
-        shapes[_densenet_flax_name(name)] = tuple(shape[axis] for axis in _OIHW.get(len(shape), range(len(shape))))
+    for name, array in arrays.items():
+        axes = _OIHW.get(array.ndim, range(array.ndim))
+        shapes[_densenet_flax_name(name)] = tuple(array.shape[axis] for axis in axes)
     model = densenet.from_shapes(shapes)
-    return _fill(model.title, densenet.variable_shapes(model), tensors, _densenet_name, _OIHW)
+    return _fill(model.title, densenet.variable_shapes(model), arrays, _densenet_name, _OIHW)
 
 
 _OIHW = {4: (2, 3, 1, 0), 2: (1, 0)}
