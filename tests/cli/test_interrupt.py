@@ -40,5 +40,5 @@ def test_one_interrupt_ends_the_process_within_seconds(kind):
         finally:
             process.kill()
     assert process.returncode == 130
-    assert errors == "what is finished is kept\n"
+    assert errors.count("what is finished is kept\n") == 1  # XLA may have alarms of its own
     assert time.monotonic() - began < 30  # 3, and what a busy machine adds
