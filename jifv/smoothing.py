@@ -33,8 +33,8 @@ class Site(NamedTuple):
     """A kink that is rounded.
 
     Attributes:
-        kind: The primitive, such as ``"max"`` (of a value and a bound, as in ReLU), ``"max of several"``,
-            ``"reduce_window_max"`` or ``"select"``; or the name of a function with a rounded twin.
+        kind: The primitive, such as `"max"` (of a value and a bound, as in ReLU), `"max of several"`,
+            `"reduce_window_max"` or `"select"`; or the name of a function with a rounded twin.
         shape: Of the operand.
         width: Over which it is rounded, in units of the operand.
         source: Line of code that it comes from.
@@ -117,7 +117,7 @@ class Smoothed:
         kinds = tuple(kink.kind for kink in program.kinks())
         if kinds != self._kinds:
             raise ValueError(
-                f"x must lead through the same kinks as the calibration inputs, {len(self._kinds)}; "
+                f"x must lead through the same kinks as the calibration inputs, {len(self._kinds)}, "
                 f"got {len(kinds)} for {x.dtype}{list(x.shape)}"
             )
         rounded = jax.make_jaxpr(lambda x: evaluate(program, self._widths, x))(x)

@@ -21,8 +21,6 @@ LEFT = {
         "jifv.smoothing",
     ),
     "sections": ("jifv.models.zoo",),
-    "backticks": ("jifv._smoothing", "jifv.smoothing"),
-    "errors": ("jifv.smoothing",),
 }
 
 

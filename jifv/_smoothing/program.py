@@ -218,7 +218,7 @@ def inside(equation: JaxprEqn) -> list[ClosedJaxpr]:
 
 
 def may_have_kinks(jaxpr: ClosedJaxpr, known: dict[int, bool]) -> bool:
-    """Whether a primitive that may be a kink occurs in it, at any depth; ``known`` remembers answers."""
+    """Whether a primitive that may be a kink occurs in it, at any depth; `known` remembers answers."""
     key = id(jaxpr.jaxpr)
     if key not in known:
         known[key] = any(
@@ -232,7 +232,7 @@ _DEBUG_INFO = DebugInfo("smooth", "an equation", None, None)
 
 
 def bind(equation: JaxprEqn, values: list[Any]) -> list[Any]:
-    """Evaluate one equation as JAX would; literals among ``values`` are those that it has."""
+    """Evaluate one equation as JAX would; literals among `values` are those that it has."""
     variables = [atom for atom in equation.invars if not isinstance(atom, Literal)]
     arguments = [value for atom, value in zip(equation.invars, values, strict=True) if not isinstance(atom, Literal)]
     # `jax.core.eval_jaxpr` is the public way to bind a primitive with the equation's context and place in the source.

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def ramp(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
-    """max(x, 0) rounded: 0 up to 0, x² / (2·width) up to ``width``, then x − width / 2."""
+    """max(x, 0) rounded: 0 up to 0, x² / (2·width) up to `width`, then x − width / 2."""
     return jnp.square(jnp.clip(x, 0, width)) / (2 * width) + jnp.maximum(x - width, 0)
 
 
@@ -30,7 +30,7 @@ def _ramp_jvp(width, primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def cap(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
-    """min(x, 0) rounded, x − `ramp`(x): x up to 0, then x − x² / (2·width) up to ``width``, then width / 2."""
+    """min(x, 0) rounded, x − `ramp`(x): x up to 0, then x − x² / (2·width) up to `width`, then width / 2."""
     return jnp.minimum(x, width) - jnp.square(jnp.clip(x, 0, width)) / (2 * width)
 
 
@@ -42,7 +42,7 @@ def _cap_jvp(width, primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def absolute(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
-    """|x| rounded, ramp(x) + ramp(−x): x² / (2·width) up to ``width`` on either side, then |x| − width / 2."""
+    """|x| rounded, ramp(x) + ramp(−x): x² / (2·width) up to `width` on either side, then |x| − width / 2."""
     size = jnp.abs(x)
     return jnp.square(jnp.minimum(size, width)) / (2 * width) + jnp.maximum(size - width, 0)
 
@@ -57,7 +57,7 @@ def _absolute_jvp(width, primals, tangents):
 def bend(x: Float[Array, "*shape"], positive: Bool[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
     """ramp(x) − max(x, 0): what takes a jump of 1 at x = 0 out of a slope, and leaves a shift of −width / 2 behind.
 
-    ``positive`` says where the slope after the jump holds, which at x = 0 itself is a matter of convention.
+    `positive` says where the slope after the jump holds, which at x = 0 itself is a matter of convention.
     """
     inside = jnp.clip(x, 0, width)
     return jnp.square(inside) / (2 * width) - jnp.where(positive, inside, 0)
@@ -83,7 +83,7 @@ def below(x: Float[Array, "*shape"], bound: Any, width: float) -> Float[Array, "
 
 
 def between(x: Float[Array, "*shape"], low: Any, high: Any, width: float) -> Float[Array, "*shape"]:
-    """clamp(low, x, high) rounded: low + ramp(x − low), and of that the minimum with ``high``, rounded."""
+    """clamp(low, x, high) rounded: low + ramp(x − low), and of that the minimum with `high`, rounded."""
     return below(above(x, low, width), high, width)
 
 
@@ -118,8 +118,8 @@ def largest_in_windows(x: Float[Array, "..."], windows: dict[str, Any], width: f
 
     Args:
         x: Any number of axes.
-        windows: The parameters of the primitive: ``window_dimensions``, ``window_strides``, ``padding``,
-            ``base_dilation`` and ``window_dilation``.
+        windows: The parameters of the primitive: `window_dimensions`, `window_strides`, `padding`,
+            `base_dilation` and `window_dilation`.
         width: The width.
     """
     count = _counted(x)

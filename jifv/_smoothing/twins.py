@@ -56,20 +56,20 @@ _marked: dict[str, Marked] = {}
 
 
 def rounded_by(rounded: Callable, *, whole: bool = False) -> Callable[[_Function], _Function]:
-    """Declare ``rounded`` as what `jifv.smooth` is to put in place of a function.
+    """Declare `rounded` as what `jifv.smooth` is to put in place of a function.
 
     Needed only where the automatic gradient of the rounded function would be slow, that is, where the function's own is
-    written by hand (`jax.custom_vjp`). Decorate after ``defvjp``:
+    written by hand (`jax.custom_vjp`). Decorate after `defvjp`:
 
         block.defvjp(forward, backward)
         block = rounded_by(rounded_block)(block)
 
     Args:
-        rounded: Called as ``rounded(widths, *args, **kwargs)``, with what the function is called with, for results of
-            the same shapes and types. ``widths`` is a tuple of floats, one for each kink in the function's body in the
+        rounded: Called as `rounded(widths, *args, **kwargs)`, with what the function is called with, for results of
+            the same shapes and types. `widths` is a tuple of floats, one for each kink in the function's body in the
             order of computation; a kink that has no width, because its operand was 0 throughout the calibration, has a
             tiny one. It has to converge to the function as they go to 0, and should have no kinks itself.
-        whole: Whether the function is one kink. Then ``rounded`` gets one float instead of a tuple, and that width is
+        whole: Whether the function is one kink. Then `rounded` gets one float instead of a tuple, and that width is
             measured on the function's first array.
 
     Returns:
