@@ -1,4 +1,4 @@
-"""Errors as the command tells them: one line, no traceback."""
+"""How the command reports errors and warnings: in one line, without a traceback."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from rich.console import Console
 
 @contextmanager
 def told() -> Iterator[None]:
-    """What the user can do something about is told without a traceback."""
+    """Report errors that the user can act on, and exit with code 1."""
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
@@ -21,7 +21,7 @@ def told() -> Iterator[None]:
 
 @contextmanager
 def warnings_told() -> Iterator[None]:
-    """Warnings are told in one line each, without the line of code that they come from."""
+    """Report warnings in one line each, without the line of code that they come from."""
 
     def tell(message: Warning | str, *_: Any, **__: Any) -> None:
         complain(f"jifv: {message}")
@@ -32,5 +32,5 @@ def warnings_told() -> Iterator[None]:
 
 
 def complain(text: str) -> None:
-    """Tell an error: as it is, whatever brackets it has and however long it is."""
+    """Print a message to standard error as it is, with its brackets and in one line."""
     Console(stderr=True, soft_wrap=True).print(text, style="red", highlight=False, markup=False)

@@ -13,8 +13,8 @@ from jifv.models.files import cache
 _MOST_COMPILED = 2**30
 """Bytes of compiled programs to keep. Each holds the weights of its network."""
 _TO_KEEP_MEMORY = ((-4, 0), (-1, 2**31 - 1), (-2, 2**28))
-"""M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h: no piece of its own for a large array, most to keep, and how
-many bytes more to ask for."""
+"""M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of malloc.h: map no array on its own, keep all memory, and ask for this
+many bytes more each time."""
 
 
 def prepare() -> None:
@@ -25,17 +25,17 @@ def prepare() -> None:
 
 
 def _keep_compiled() -> None:
-    """Programs that were compiled once are found again by the next run, unless the user keeps them elsewhere."""
+    """Keep compiled programs for the next run, unless the user keeps them elsewhere."""
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache.folder() / "compiled"))
         jax.config.update("jax_compilation_cache_max_size", _MOST_COMPILED)
 
 
 def _keep_memory() -> None:
-    """Let glibc keep the memory of arrays for the next ones, unless the user told it something else.
+    """Let glibc keep the memory of arrays for the next ones, unless the user has configured it.
 
-    It would give large pieces back at once, and the kernel clears every page of the next ones anew: a step of GoogLeNet
-    takes 1.15 times as long for a batch of 8, and 1.6 to 2.2 times for a single sample (benchmarks/fv_step.py).
+    By default it returns large pieces at once, and the kernel clears every page of the next ones: a step of GoogLeNet
+    then takes 1.15 times as long for a batch of 8, and 1.6 to 2.2 times for a single sample (benchmarks/fv_step.py).
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -46,10 +46,10 @@ def _keep_memory() -> None:
 
 
 def _make_devices_of_cores() -> None:
-    """Let every core be a device if JAX finds nothing but a CPU.
+    """Make every core a device if JAX finds nothing but a CPU.
 
-    As one device, a CPU computes little more than one operation at a time, most of them on one core: a step of a batch
-    takes two cores 1.4 to 1.8 times as long as two devices (benchmarks/fv_step.py).
+    As one device, a CPU runs little more than one operation at a time, and most operations on one core. One device of
+    two cores takes 1.4 to 1.8 times as long for a step of a batch as two devices (benchmarks/fv_step.py).
     """
     chosen = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
     if chosen or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):

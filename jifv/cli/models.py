@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
@@ -12,14 +13,14 @@ from rich.table import Table
 import jifv.models as models
 from jifv.cli.errors import told
 
-app = typer.Typer(help="The networks: which are there, and how the others get there.", no_args_is_help=True)
+app = typer.Typer(help="List the networks, and fetch or convert weights.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_() -> None:
-    """List the networks: where the weights are, and what is known of them."""
+    """List the networks, with the source, licence and accuracy of their weights and where these are."""
     console = Console(soft_wrap=True)
-    table = Table("name", "MB", "source", "licence", "accuracy")
+    table = Table("name", "MB", "source", "licence", "accuracy", box=box.SIMPLE_HEAD, pad_edge=False)
     table.columns[0].no_wrap = True
     for listing in models.listings():
         size = f"{listing.path.stat().st_size / 1e6:.1f}" if listing.path else "not here"

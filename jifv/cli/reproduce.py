@@ -28,7 +28,7 @@ from jifv.experiments.studies import STUDIES, Preset, Study
 from jifv.models import Network
 
 _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
-"""Errors that the user can do something about."""
+"""Errors that the user can act on."""
 
 
 class _Plan(NamedTuple):
@@ -89,7 +89,7 @@ def reproduce(
 
 
 def _succeeds(name: str, action: Callable[..., None], *arguments: Any, **options: Any) -> bool:
-    """Tell what the user can do something about in one line, so that the next study has its turn."""
+    """Report errors that the user can act on in one line, so that the next study can run."""
     try:
         action(*arguments, **options)
     except _EXPECTED as error:
@@ -101,7 +101,7 @@ def _succeeds(name: str, action: Callable[..., None], *arguments: Any, **options
 def _plans(
     name: str, preset: Preset, options: Mapping[str, Any], weights: Path | None, out: Path | None
 ) -> list[_Plan]:
-    """What to run, checked as far as no network is needed."""
+    """List what to run, after all checks that need no network."""
     if name not in (*STUDIES, "all"):
         raise typer.BadParameter(f"{name!r} is none of {', '.join(STUDIES)}, all", param_hint="NAME")
     plans = []
@@ -122,7 +122,7 @@ def _plans(
 
 
 def _check(plan: _Plan, weights: Path | None, networks: dict[tuple, Network], *, overwrite: bool) -> None:
-    """Raise whatever can be known before any work: about the folder, what it holds, and the networks."""
+    """Check the folder, what it holds, and the networks, before any work."""
     there = next(folder for folder in (plan.folder, *plan.folder.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is not a folder, so {plan.folder} cannot be made")
@@ -171,7 +171,7 @@ def _store(plan: _Plan, cell: Experiment, network: Network, overwrite: bool) -> 
 
 
 def _check_same_run(path: Path, cell: Experiment, network: Network) -> None:
-    """Raise if there is a store of another run."""
+    """Raise if the folder holds another run."""
     if (path / journal.FILE).exists():
         wanted = json.loads(json.dumps(identity(cell, network)))  # as it was written
         journal.read_same(path, journal.new(wanted, cell.samples, cell.batch_size))
@@ -182,7 +182,7 @@ def _path(plan: _Plan, cell: Experiment) -> Path:
 
 
 def _key(cell: Experiment) -> tuple:
-    """What the network of an experiment depends on: cells that share it load it, and compile it, once."""
+    """What the network of an experiment depends on. Cells that share it load it, and compile it, once."""
     return (cell.network, cell.layer, cell.input_size)
 
 
@@ -205,7 +205,7 @@ def _mesh(devices: int | None) -> Mesh:
 
 
 def _of_use(mesh: Mesh, cell: Experiment) -> Mesh:
-    """No more devices than a batch has samples: the others would compute one of them again."""
+    """Limit the devices to the samples of a batch: further ones would compute a sample again."""
     batch = min(cell.batch_size, cell.samples)
     if jax.process_count() > 1 or batch >= mesh.size:
         return mesh
@@ -213,7 +213,7 @@ def _of_use(mesh: Mesh, cell: Experiment) -> Mesh:
 
 
 def _changed(cell: Experiment, options: Mapping[str, Any]) -> Experiment:
-    """The experiment with the options that were given; the share of canonical objectives stays."""
+    """Apply the given options; the share of canonical objectives stays."""
     changes = dict(options)
     if "samples" in changes:
         changes["canonical"] = cell.canonical * changes["samples"] // cell.samples

@@ -1,6 +1,6 @@
-"""The paper's experiments (Reinbold & Westermann 2020, section 3), each as data: one or several `Experiment`s.
+"""The studies of the paper (Reinbold & Westermann 2020, section 3) as data: one or several `Experiment`s each.
 
-A new one takes a few lines here: its cells at the paper's size, and what to make smaller for a laptop.
+A new study takes a few lines: its cells at the paper's size, and what to make smaller for a laptop.
 """
 
 from collections.abc import Iterable
@@ -17,15 +17,15 @@ Preset = Literal["quick", "paper"]
 
 @dataclass(frozen=True)
 class Study:
-    """What `jifv reproduce NAME` runs.
+    """One study, what `jifv reproduce NAME` runs.
 
     Attributes:
         title: What it shows.
         section: Where in the paper.
-        figure: Its main figure: "scatter" (Fig. 2, one a cell), "beta" (Fig. 3), "parametrizations" (Fig. 4) or
+        figure: Its main figure: "scatter" (Fig. 2, one per cell), "beta" (Fig. 3), "parametrizations" (Fig. 4) or
             "timings" (Table 1).
         paper: The cells at the paper's size.
-        quick: The same for two CPU cores and a few minutes: fewer cells, samples and steps, the same path.
+        quick: The same path for two CPU cores and a few minutes, with fewer cells, samples and steps.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Study:
     quick: tuple[Experiment, ...]
 
     def cells(self, preset: Preset) -> tuple[Experiment, ...]:
-        """The experiments of a preset."""
+        """List the experiments of a preset."""
         return self.quick if preset == "quick" else self.paper
 
 
@@ -215,4 +215,4 @@ STUDIES = {
         + smaller([_DNCL, replace(_DNDE, features=32), _SRNET], **_DNDE_QUICK | {"canonical": 0, "batch_size": 2}),
     ),
 }
-"""The experiments by their names on the command line."""
+"""Studies by their names on the command line."""

@@ -21,7 +21,7 @@ def test_version_is_that_of_the_package_and_of_the_checkout():
 def test_without_arguments_there_is_help():
     output = CliRunner().invoke(app, [], env={"COLUMNS": "120", "NO_COLOR": "1"}).output
     assert re.search(r"reproduce +Reproduce an experiment of the paper", output)
-    assert re.search(r"models +The networks", output)
+    assert re.search(r"models +List the networks", output)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
