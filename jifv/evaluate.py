@@ -4,6 +4,7 @@ Vectors lie on the last axis and angles are in degrees; images are (H, W, C) wit
 taken as well, at JAX's precision.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -118,8 +119,12 @@ def ssim(
     check_floats("y", y)
     if min(x.shape[-3:-1]) < 11:
         raise ValueError(f"images must be at least 11×11, the size of the window, got shape {x.shape}")
-    a, b = (jnp.asarray(z).reshape(-1, *x.shape[-3:]) for z in (x, y))
-    return jnp.asarray(dm_pix.ssim(a, b)).reshape(x.shape[:-3])
+    count = math.prod(x.shape[:-3])
+    if count == 0:  # dm_pix divides by it
+        return jnp.zeros(x.shape[:-3], jnp.result_type(x, y))
+    a, b = (jnp.asarray(z).reshape(count, *x.shape[-3:]) for z in (x, y))
+    # dm_pix's window is float64 wherever that is enabled.
+    return jnp.asarray(dm_pix.ssim(a, b)).astype(a.dtype).reshape(x.shape[:-3])
 
 
 def reoptimize(

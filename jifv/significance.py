@@ -89,9 +89,9 @@ class Significance:
             ValueError: `r` is a scalar.
         """
         _check_features(r)
-        power, unit = jnp.asarray(self.power, r.dtype), _normalize(r)
+        unit = _normalize(r)
         identity = jnp.eye(r.shape[-1], dtype=r.dtype)
-        return (power + 1) * identity - power * unit[..., :, None] * unit[..., None, :]
+        return (self.power + 1) * identity - self.power * unit[..., :, None] * unit[..., None, :]
 
     def gradient_product(
         self, r: Float[Array, "*batch n"], x: Float[Array, "*batch n"] | Float[Array, "*batch n c"]
@@ -110,8 +110,7 @@ class Significance:
             ValueError: `x` has neither the shape of `r` nor one axis more.
         """
         _check_features(r)
-        power = jnp.asarray(self.power, r.dtype)  # a float64 k must not promote a float32 result
-        return (power + 1) * x - power * _project(r, x)
+        return (self.power + 1) * x - self.power * _project(r, x)
 
     def gradient_solve(
         self, r: Float[Array, "*batch n"], x: Float[Array, "*batch n"] | Float[Array, "*batch n c"]
@@ -123,8 +122,7 @@ class Significance:
             ValueError: `x` has neither the shape of `r` nor one axis more.
         """
         _check_features(r)
-        power = jnp.asarray(self.power, r.dtype)
-        return (x + power * _project(r, x)) / (power + 1)
+        return (x + self.power * _project(r, x)) / (self.power + 1)
 
 
 def cosine(r: Float[Array, "*#batch n"], v: Float[Array, "*#batch n"]) -> Float[Array, "*batch"]:

@@ -206,7 +206,7 @@ def test_float64_in_and_out(x64):
 
 def test_another_path_is_an_error():
     smoothed = smooth(lambda x: jax.nn.relu(x) if x.size < 6 else x, draw(4, 5))
-    with pytest.raises(ValueError, match=r"x must lead through the same kinks .* 1; got 0 for float32\[7\]"):
+    with pytest.raises(ValueError, match=r"x must lead through the same kinks .* 1, got 0 for float32\[7\]"):
         smoothed(jnp.ones(7))
 
 
