@@ -35,7 +35,7 @@ def pairs(draw):
 # The objective function
 
 
-@given(pairs(), st.floats(0, 4), st.none() | st.floats(0, 1))
+@given(pairs(), st.floats(0, 4), st.none() | st.floats(0, 1, width=32, allow_subnormal=False))
 @settings(max_examples=30)
 def test_significance_is_the_reference(pair, power, floor):
     r, v = pair
