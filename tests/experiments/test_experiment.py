@@ -93,7 +93,7 @@ def test_first_features_are_those_of_the_layer(brief):
         ({"aggregation": "mean"}, {}, r"activations must have shape \(h, w, n\)"),
     ],
 )
-def test_what_does_not_fit_the_network_is_refused_before_any_work(changes, other, message):
+def test_what_does_not_fit_the_network_is_refused_before_any_work(changes, other, message, unchecked):
     with pytest.raises(ValueError, match=message):
         check(short(**changes), network(None)._replace(**other))
 
