@@ -149,7 +149,8 @@ def reoptimize(
         f: Response function of one sample.
         realizations: What `visualize` returned, or the p of each sample.
         objectives: Predicted, target or other objectives, one for each realization.
-        significance: What to maximize. A `Visualization` carries its own; for an array it has no default.
+        significance: What to maximize. A `Visualization` carries its own, with its priors and transformations; for an
+            array it has no default.
         steps: Steps of Adam.
         settings: Learning rate and `precision`; its numbers of steps are not used, nor `adam_precision`.
         batch_size: See `visualize`.
@@ -167,11 +168,14 @@ def reoptimize(
     check_positive("steps", steps)
     parameters, objective = unpacked(realizations, significance)
     settings = replace(settings, adam_steps=steps, anneal=0.0, lbfgs_steps=0, adam_precision=None)
+    own = realizations if isinstance(realizations, Visualization) else None
     return visualize(
         f,
         parameters,
         objectives,
         significance=objective,
+        priors=own.priors if own else (),
+        transformations=own.transformations if own else None,
         settings=settings,
         batch_size=batch_size,
         mesh=mesh,

@@ -6,7 +6,8 @@ every singular value below 3e-4 of the largest, which is where the answer lives.
 is read once, for the triangle T in Jᵀ = U T; the rest is n × n. A `batch` may be any number of leading axes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -14,18 +15,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, UInt32
 
 from jifv._core.anew import warn_if_anew
-from jifv._core.check import check_fraction, check_objectives
+from jifv._core.check import check_positive
 from jifv._core.devices import in_turn, over_samples
 from jifv._core.progress import bar
 from jifv._core.tuning import compiler_options
-from jifv._invert.solve import Inversion, check_basis, solve
+from jifv._invert.check import check_fixed, check_gradients, check_linearization, check_options
+from jifv._invert.solve import Inversion, solve
+from jifv._invert.stationary import stationarity
+from jifv._invert.transformed import weighted
 from jifv._visualize.result import Visualization, unpacked
-from jifv.jacobian import compress, linearize
+from jifv.jacobian import linearize
+from jifv.priors import Prior, check_priors, prior_gradients
 from jifv.response import Response, feature_count
-from jifv.significance import Significance, check_invertible
+from jifv.significance import Significance
+from jifv.transform import Ensemble
 
 __all__ = ["Inversion", "invert", "invert_at", "invert_batch", "stationarity"]
 
@@ -37,6 +43,7 @@ def invert(
     significance: Significance,
     basis: Float[ArrayLike, "n q"] | None = None,
     dead_tolerance: float = 0.0,
+    prior_gradients: Float[ArrayLike, "*batch j m"] | None = None,
 ) -> Inversion:
     """Solve min ‖Jᵀ B v‖ subject to ‖v‖ = 1 and B v ∈ V (Opt. 3 of the paper).
 
@@ -50,6 +57,9 @@ def invert(
     shorter than the gradient that is left it says nothing either: `dead_tolerance` extends the constraint to those.
     For r = 0, r̂ is taken to be 0.
 
+    A realization with priors is stationary where s·JᵀBv = Σ λⱼ∇Rⱼ(p). Then J(I − QQᵀ) takes the place of J, Q an
+    orthonormal basis of the ∇Rⱼ, and the weights λ follow from v by least squares.
+
     Args:
         response: r, shape (*batch, n).
         jacobian: J, shape (*batch, n, m), or what `compress` makes of it. Precision below float32 is raised to
@@ -58,9 +68,11 @@ def invert(
         basis: Q, orthonormal basis of the critical space V, shape (n, q), one for the whole batch; V = Rⁿ if None.
         dead_tolerance: A feature counts as dead, too, if its row in J is at most so many times as long as the
             longest; in [0, 1).
+        prior_gradients: ∇Rⱼ(p) of the priors, without weights, shape (*batch, j, m). To compress, compress them and J
+            together, as one matrix.
 
     Returns:
-        The objective with its singular values and vectors; see `Inversion`.
+        The objective with its singular values and vectors, and the weights of priors; see `Inversion`.
 
     Raises:
         TypeError: An array is not of floating point, or `significance` is no `Significance`.
@@ -68,13 +80,17 @@ def invert(
             are not orthonormal to 1e-3 (checked where its values are known, that is, not while it is traced).
     """
     response, jacobian = jnp.asarray(response), jnp.asarray(jacobian)
-    _check_linearization(response, jacobian)
-    _check_options(significance, basis, dead_tolerance, response.shape[-1])
+    check_linearization(response, jacobian)
+    check_options(significance, basis, dead_tolerance, response.shape[-1])
     dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
     if basis is not None:
         basis = jnp.asarray(basis, dtype)
+    if prior_gradients is not None:
+        prior_gradients = jnp.asarray(prior_gradients)
+        check_gradients(prior_gradients, jacobian)
+        prior_gradients = prior_gradients.astype(dtype) if prior_gradients.shape[-2] else None
     options = {"significance": significance, "tolerance": float(dead_tolerance)}
-    return _invert_batch(response.astype(dtype), jacobian.astype(dtype), basis, **options)
+    return _invert_batch(response.astype(dtype), jacobian.astype(dtype), basis, prior_gradients, **options)
 
 
 def invert_at(
@@ -85,6 +101,7 @@ def invert_at(
     basis: Float[ArrayLike, "n q"] | None = None,
     dead_tolerance: float = 0.0,
     row_batch_size: int | None = None,
+    priors: Sequence[Prior] = (),
 ) -> Inversion:
     """Invert one realization: `linearize`, then `invert`.
 
@@ -95,6 +112,7 @@ def invert_at(
         basis: See `invert`.
         dead_tolerance: See `invert`.
         row_batch_size: See `linearize`.
+        priors: With which it was made, of unknown weights.
 
     Returns:
         The `Inversion`, without batch axes.
@@ -103,9 +121,12 @@ def invert_at(
         TypeError: As `linearize` and `invert`.
         ValueError: As `linearize` and `invert`, before f is evaluated.
     """
-    _check_options(significance, basis, dead_tolerance, feature_count(f, parameters))
+    check_options(significance, basis, dead_tolerance, feature_count(f, parameters))
+    check_priors(f, priors, parameters)
     response, jacobian = linearize(f, parameters, row_batch_size=row_batch_size)
-    return invert(response, jacobian, significance=significance, basis=basis, dead_tolerance=dead_tolerance)
+    gradients = prior_gradients(f, priors, parameters) if priors else None
+    options: dict[str, Any] = {"basis": basis, "dead_tolerance": dead_tolerance, "prior_gradients": gradients}
+    return invert(response, jacobian, significance=significance, **options)
 
 
 def invert_batch(
@@ -119,6 +140,9 @@ def invert_batch(
     mesh: Mesh | None = None,
     progress: bool = False,
     description: str = "invert",
+    priors: Sequence[Prior] | None = None,
+    transformations: Ensemble | None = None,
+    rounds: int = 2,
 ) -> Inversion:
     """Invert many realizations, one per device at a time: no Jacobian outlives its inversion.
 
@@ -135,6 +159,12 @@ def invert_batch(
         mesh: Devices that share the batch, see `sample_mesh`; None for the default one.
         progress: Whether to show progress on standard error.
         description: Name of the stage in the progress.
+        priors: With which the realizations were made, of unknown weights; () for none. A `Visualization` carries its
+            own, whose weights are not used.
+        transformations: A fixed set over which d was averaged. A `Visualization` carries its own; where every step drew
+            others, pass some `transform.fixed`, to estimate the expectation with.
+        rounds: Over transformations the gradient is Σ s J Bv with weights s = max(cos(r, v), floor)^k that depend on v:
+            solve so many times, first with s = 1, then with those of the last v.
 
     Returns:
         The `Inversion`, in the order of the samples.
@@ -142,110 +172,98 @@ def invert_batch(
     Raises:
         TypeError: As `linearize` and `invert`.
         ValueError: As `linearize` and `invert`, there are no samples, or `significance` is not that of the
-            realizations; before f is evaluated.
+            realizations; the transformations are not fixed, or there is a basis as well; before f is evaluated.
     """
     parameters, objective = unpacked(realizations, significance)
     shape, dtype = jnp.shape(parameters), jnp.result_type(parameters)
     if not shape or not shape[0]:
         raise ValueError(f"realizations must hold at least one sample on the first axis, got shape {shape}")
-    features = feature_count(f, jax.ShapeDtypeStruct(shape[1:], dtype))
-    _check_options(objective, basis, dead_tolerance, features)
+    one = jax.ShapeDtypeStruct(shape[1:], dtype)
+    if isinstance(realizations, Visualization):
+        priors = realizations.priors if priors is None else priors
+        transformations = transformations or realizations.transformations
+    priors = tuple(replace(prior, weight=1.0) for prior in priors or ())  # not part of the question, nor of the program
+    check_options(objective, basis, dead_tolerance, feature_count(f, one))
+    check_priors(f, priors, one)
     warn_if_anew("f", f)
     options = {"significance": objective, "tolerance": float(dead_tolerance), "rows": row_batch_size, "mesh": mesh}
+    bits = None
+    if transformations is not None:
+        check_fixed(f, transformations, basis)
+        check_positive("rounds", rounds)
+        bits, options["ensemble"], options["rounds"] = (
+            transformations.bits(),
+            replace(transformations, words=()),
+            rounds,
+        )
     inversions = []
     with bar(description, shape[0], progress) as advance:
-        for inversion in in_turn(partial(_compiled(mesh), f, basis, **options), mesh, parameters):
+        for inversion in in_turn(partial(_compiled(mesh), f, basis, bits, priors=priors, **options), mesh, parameters):
             inversions.append(inversion)
             advance()
     return jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *inversions)
 
 
-def stationarity(
-    response: Float[ArrayLike, "*batch n"],
-    jacobian: Float[ArrayLike, "*batch n m"],
-    objectives: Float[ArrayLike, "*batch n"],
-    *,
-    significance: Significance,
-) -> Float[Array, "*batch"]:
-    """Measure how far realizations are from being optimal for given objectives: ‖JᵀBv‖/σ₁(BJ), in [0, 1].
-
-    At a maximum of d the gradient s · JᵀBv vanishes, and with it this number. σ₁, the largest singular value of BJ, is
-    the length that the gradient could have for an objective of unit length, so that the number does not depend on the
-    scale of p or r. Inversion can find v where it is well below the singular values of other directions; it decides
-    every claim about a realization.
-
-    Args:
-        response: r, shape (*batch, n).
-        jacobian: J, shape (*batch, n, m), or what `compress` makes of it.
-        objectives: v, of any length but zero, shape (*batch, n).
-        significance: See `invert`.
-
-    Returns:
-        One number per sample; 0 where J is 0, NaN where it is not finite.
-
-    Raises:
-        TypeError: As `invert`.
-        ValueError: Shapes do not fit, or an objective is zero or not finite.
-    """
-    response, jacobian, objectives = jnp.asarray(response), jnp.asarray(jacobian), jnp.asarray(objectives)
-    _check_linearization(response, jacobian)
-    check_invertible(significance)
-    check_objectives(objectives, response.shape[-1])
-    if objectives.shape != response.shape:
-        raise ValueError(f"objectives must have the shape of response, {response.shape}, got {objectives.shape}")
-    dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
-    arrays = (array.astype(dtype) for array in (response, jacobian, objectives))
-    return _stationarity(*arrays, significance=significance)
-
-
-def _check_linearization(response: Array, jacobian: Array) -> None:
-    for name, array in (("response", response), ("jacobian", jacobian)):
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise TypeError(f"{name} must be of floating point, got {array.dtype}")
-    if response.ndim == 0 or jacobian.ndim < 2:
-        raise ValueError(
-            f"response and jacobian must have shapes (*batch, n) and (*batch, n, m), "
-            f"got {response.shape} and {jacobian.shape}"
-        )
-    if jacobian.shape[:-1] != response.shape:
-        raise ValueError(
-            f"jacobian must have the shape of response and one axis more, (*batch, n, m), "
-            f"got {jacobian.shape} for a response of {response.shape}"
-        )
-    if 0 in jacobian.shape:
-        raise ValueError(f"jacobian must have no empty axis, got shape {jacobian.shape}")
-
-
-def _check_options(significance: object, basis: ArrayLike | None, dead_tolerance: float, features: int) -> None:
-    check_invertible(significance)
-    check_fraction("dead_tolerance", dead_tolerance, below_one=True)
-    if basis is not None:
-        check_basis(basis, features)
-
-
 @cache
 def _compiled(mesh: Mesh | None) -> Callable:
-    fixed = ("f", "significance", "tolerance", "rows", "mesh")
+    fixed = ("f", "significance", "tolerance", "rows", "mesh", "priors", "ensemble", "rounds")
     return jax.jit(_invert_rows, static_argnames=fixed, compiler_options=compiler_options(mesh))
 
 
 def _invert_rows(
     f: Response,
     basis: Float[Array, "n q"] | None,
+    bits: UInt32[Array, "keys 2"] | None,
     parameters: Float[Array, "devices *p"],
     *,
     significance: Significance,
     tolerance: float,
     rows: int | None,
     mesh: Mesh | None,
+    priors: tuple[Prior, ...],
+    ensemble: Ensemble | None = None,
+    rounds: int = 1,
 ) -> Inversion:
     """Invert as many realizations as there are devices."""
-    options: dict[str, Any] = {"significance": significance, "dead_tolerance": tolerance, "row_batch_size": rows}
+    options: dict[str, Any] = {"dead_tolerance": tolerance, "row_batch_size": rows, "priors": priors}
 
     def one(alone: Float[Array, "1 *p"]) -> Inversion:
-        return jax.tree.map(lambda leaf: leaf[None], invert_at(f, alone[0], basis=basis, **options))
+        if ensemble is None:
+            found = invert_at(f, alone[0], basis=basis, significance=significance, **options)
+        else:
+            found = _reweighted(f, alone[0], significance, ensemble, bits, rounds, options)
+        return jax.tree.map(lambda leaf: leaf[None], found)
 
     return over_samples(one, mesh)(parameters)
+
+
+def _reweighted(
+    f: Response,
+    parameters: Float[Array, "..."],
+    significance: Significance,
+    ensemble: Ensemble,
+    bits: UInt32[Array, "keys 2"],
+    rounds: int,
+    options: dict[str, Any],
+) -> Inversion:
+    gradients = prior_gradients(f, options["priors"], parameters)
+
+    def again(objective: Float[Array, " n"], _: None) -> tuple[Float[Array, " n"], Inversion]:
+        mean = weighted(f, ensemble, bits, significance, objective)
+        response, jacobian = linearize(mean, parameters, row_batch_size=options["row_batch_size"])
+        # s and B are in this Jacobian already.
+        inversion = invert(
+            response,
+            jacobian,
+            significance=Significance(power=0),
+            dead_tolerance=options["dead_tolerance"],
+            prior_gradients=gradients,
+        )
+        return inversion.objective, inversion
+
+    start = jnp.zeros_like(jax.eval_shape(f, parameters))
+    _, each = jax.lax.scan(again, start, length=rounds)
+    return jax.tree.map(lambda leaf: leaf[-1], each)
 
 
 @partial(jax.jit, static_argnames=("significance", "tolerance"))
@@ -253,33 +271,16 @@ def _invert_batch(
     response: Float[Array, "*batch n"],
     jacobian: Float[Array, "*batch n m"],
     basis: Float[Array, "n q"] | None,
+    gradients: Float[Array, "*batch j m"] | None,
     *,
     significance: Significance,
     tolerance: float,
 ) -> Inversion:
     *batch, features, columns = jacobian.shape
     samples = response.reshape(-1, features), jacobian.reshape(-1, features, columns)
+    if gradients is not None:
+        gradients = gradients.reshape(-1, *gradients.shape[-2:])
     # Full float32 products: TF32, a GPU's default, has three digits, and the answer lies below them.
     with jax.default_matmul_precision("highest"):
-        solution = solve(*samples, significance, basis, tolerance)
+        solution = solve(*samples, significance, basis, tolerance, gradients)
     return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), solution)
-
-
-@partial(jax.jit, static_argnames="significance")
-def _stationarity(response: Array, jacobian: Array, objectives: Array, *, significance: Significance) -> Array:
-    with jax.default_matmul_precision("highest"):
-        product = _scaled(significance.gradient_product(response, compress(jacobian)), (-2, -1))
-        unit = _scaled(objectives, -1)
-        unit = unit / jnp.linalg.norm(unit, axis=-1, keepdims=True)
-        residue = jnp.linalg.norm(jnp.sum(unit[..., None] * product, axis=-2), axis=-1)
-        # An SVD must not see NaN: not every LAPACK returns from that.
-        finite = jnp.all(jnp.isfinite(product), axis=(-2, -1))
-        values = jnp.linalg.svd(jnp.where(finite[..., None, None], product, 0), compute_uv=False)
-    largest = values[..., 0]
-    return jnp.where(finite, residue / jnp.where(largest > 0, largest, 1), jnp.nan)
-
-
-def _scaled(array: Array, axes: int | tuple[int, ...]) -> Array:
-    """Divide by the largest entry, so that no square over- or underflows."""
-    peak = jnp.max(jnp.abs(array), axis=axes, keepdims=True)
-    return array / jnp.where(peak > 0, peak, 1)

@@ -1,6 +1,7 @@
 """The response function f = A∘N∘φ: the parameters p of one sample to one value per feature, r of shape (n,)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import jax
@@ -10,11 +11,36 @@ from jaxtyping import Array, Float
 Response: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
 
 
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """A response function f = A∘N∘φ that keeps its parts, made by `compose`. It is hashed by its identity.
+
+    Priors of the image and transformations act on x = φ(p), so they need to know φ.
+
+    Attributes:
+        apply: Parametrization φ, p -> x.
+        network: Network N up to the tapped layer, x -> a.
+        aggregate: Aggregation A, a -> r.
+    """
+
+    apply: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    network: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    aggregate: Callable[[Float[Array, "..."]], Float[Array, " n"]]
+
+    def __call__(self, parameters: Float[Array, "..."]) -> Float[Array, " n"]:
+        """Compute r = f(p)."""
+        return self.respond(self.apply(parameters))
+
+    def respond(self, x: Float[Array, "..."]) -> Float[Array, " n"]:
+        """Compute r = A(N(x)) of an image."""
+        return self.aggregate(self.network(x))
+
+
 def compose(
     apply: Callable[[Float[Array, "..."]], Float[Array, "..."]],
     network: Callable[[Float[Array, "..."]], Float[Array, "..."]],
     aggregate: Callable[[Float[Array, "..."]], Float[Array, " n"]],
-) -> Response:
+) -> Composition:
     """Return f = A∘N∘φ, the function p -> aggregate(network(apply(p))).
 
     Args:
@@ -32,10 +58,7 @@ def compose(
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {function!r}")
 
-    def response(parameters: Float[Array, "..."]) -> Float[Array, " n"]:
-        return aggregate(network(apply(parameters)))
-
-    return response
+    return Composition(apply, network, aggregate)
 
 
 def feature_count(f: Response, parameters: Float[Array, "..."] | jax.ShapeDtypeStruct) -> int:

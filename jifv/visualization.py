@@ -9,6 +9,8 @@ constants. A compiled loop carries the network's weights as loop variables, and 
 kernels are tens of times slower on XLA's CPU backend. A step costs one gradient of the batch, during L-BFGS too.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +22,14 @@ from jifv._core.check import check_count, check_objectives, check_positive, conc
 from jifv._core.devices import divisible, gather, scatter
 from jifv._core.progress import bar
 from jifv._visualize import adam, lbfgs
-from jifv._visualize.gradient import all_finite, evaluate, norm
+from jifv._visualize.gradient import all_finite, evaluate_state, norm
 from jifv._visualize.result import Visualization
 from jifv._visualize.settings import Settings
 from jifv._visualize.state import Best, State, load_state, save_state
+from jifv.priors import Prior, check_priors
 from jifv.response import Response, feature_count
 from jifv.significance import Objective, Significance, cosine
+from jifv.transform import Ensemble, check_ensemble
 
 __all__ = [
     "Settings",
@@ -49,6 +53,8 @@ def visualize(
     objectives: Float[Array | np.ndarray, "batch n"],
     *,
     significance: Objective = Significance(),
+    priors: Sequence[Prior] = (),
+    transformations: Ensemble | None = None,
     settings: Settings = Settings(),
     batch_size: int | None = None,
     mesh: Mesh | None = None,
@@ -57,7 +63,8 @@ def visualize(
 ) -> Visualization:
     """Maximize the significance of each objective, starting from each of the given parameters.
 
-    d(r, v) = ⟨r, v⟩ · max(cos(r, v), floor)^k with r = f(p), by Adam and then L-BFGS (paper, section 3.2).
+    d(r, v) = ⟨r, v⟩ · max(cos(r, v), floor)^k with r = f(p), by Adam and then L-BFGS (paper, section 3.2); less the
+    priors, and averaged over the transformations, if there are any.
 
     The steps are compiled once for each f, significance, precision and shape of a batch, so pass the same function
     object again and not an equal one. Rounding may depend on the batch size, nothing else does.
@@ -68,6 +75,8 @@ def visualize(
         objectives: Target objectives v, finite and nonzero; of unit length for d to be comparable.
         significance: The objective function (r, v) -> d of one sample: power and floor of the cosine, or any
             differentiable function of yours, which must be hashable. Inversion needs a `Significance`.
+        priors: What is subtracted from it, Σ λⱼ Rⱼ(φ(p)); see `jifv.priors`.
+        transformations: What it is averaged over: E d(A(N(τφ(p))), v); see `jifv.transform`.
         settings: Options of the optimizer.
         batch_size: Samples optimized at a time, on all devices together, which bounds the memory; None for all.
             The last are padded.
@@ -79,16 +88,22 @@ def visualize(
         Realizations in the order of the objectives, with the objective function that they maximize.
 
     Raises:
-        TypeError: `f` or `significance` is not a hashable function, `significance` does not return one number, the
-            parameters are not real floating-point numbers, or `batch_size` is not an integer.
+        TypeError: `f` or `significance` is not a hashable function, `significance` or a prior does not return one
+            number, the parameters are not real floating-point numbers, or `batch_size` is not an integer.
         ValueError: The batch is empty, shapes do not fit, an objective is zero or not finite, parameters are
-            not finite, or `batch_size` < 1.
+            not finite, or `batch_size` < 1; priors of the image or transformations for an f that `compose` has not
+            made, or transformations drawn anew with L-BFGS.
     """
     parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
-    _check(f, parameters, objectives, significance)
+    aim = significance, tuple(priors), transformations
+    _check(f, parameters, objectives, *aim, settings)
     warn_if_anew("f", f)
     if not isinstance(significance, Significance):
         warn_if_anew("significance", significance)
+    for prior in priors:
+        warn_if_anew("priors", prior.penalty)
+    if transformations is not None:
+        warn_if_anew("transformations", transformations.transformation)
     count = parameters.shape[0]
     if batch_size is None:
         batch_size = count
@@ -101,7 +116,7 @@ def visualize(
             # Repeating the last sample gives every batch the same shape, and so one compilation.
             samples = divisible(np.minimum(np.arange(first, first + batch_size), count - 1), mesh)
             kept = min(batch_size, count - first)
-            state = scatter(_start(parameters[samples], objectives[samples], significance, settings), mesh)
+            state = scatter(_start(parameters[samples], objectives[samples], *aim, settings), mesh)
             done = 0
             while not finished(state):
                 state = advance(f, state, _STEPS_PER_REPORT)
@@ -119,12 +134,15 @@ def start(
     objectives: Float[Array | np.ndarray, "batch n"],
     *,
     significance: Objective = Significance(),
+    priors: Sequence[Prior] = (),
+    transformations: Ensemble | None = None,
     settings: Settings = Settings(),
 ) -> State:
     """Return the state before the first step. See `visualize` for the arguments and errors."""
     parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
-    _check(f, parameters, objectives, significance)
-    return _start(parameters, objectives, significance, settings)
+    aim = significance, tuple(priors), transformations
+    _check(f, parameters, objectives, *aim, settings)
+    return _start(parameters, objectives, *aim, settings)
 
 
 def advance(f: Response, state: State, steps: int | None = None) -> State:
@@ -155,7 +173,7 @@ def advance(f: Response, state: State, steps: int | None = None) -> State:
             state = adam.adam_step(f, state, step)
             left -= 1
         if int(state.step) >= last and left > 0:
-            _, value, gradient = _evaluate(f, state)
+            _, value, gradient = evaluate_state(f, state)
             state = lbfgs.begin_lbfgs(state, value, gradient)
     if state.begun:
         while left > 0 and state.active.any():
@@ -171,11 +189,7 @@ def finished(state: State) -> bool:
 
 def finish(f: Response, state: State) -> Visualization:
     """Return the result of a run, also of one that is not finished. See `visualize`."""
-    return _finish(state, *_evaluate(f, state))
-
-
-def _evaluate(f: Response, state: State) -> tuple[Array, Array, Array]:
-    return evaluate(f, state.significance, state.settings.precision, state.parameters, state.objectives)
+    return _finish(state, *evaluate_state(f, state))
 
 
 @jax.jit
@@ -194,10 +208,19 @@ def _finish(state: State, response: Array, value: Array, gradient: Array) -> Vis
         on_floor=d.on_floor(cos) if isinstance(d, Significance) else jnp.zeros(cos.shape, bool),
         finite=state.finite & all_finite(value, gradient),
         significance=d,
+        priors=state.priors,
+        transformations=state.transformations,
     )
 
 
-def _start(parameters: Array, objectives: Array, significance: Objective, settings: Settings) -> State:
+def _start(
+    parameters: Array,
+    objectives: Array,
+    significance: Objective,
+    priors: tuple[Prior, ...],
+    transformations: Ensemble | None,
+    settings: Settings,
+) -> State:
     batch, dtype = parameters.shape[0], parameters.dtype
     zeros, counts = jnp.zeros(batch, dtype), jnp.zeros(batch, jnp.int32)
     return State(
@@ -216,10 +239,20 @@ def _start(parameters: Array, objectives: Array, significance: Objective, settin
         lbfgs_steps=counts,
         significance=significance,
         settings=settings,
+        priors=priors,
+        transformations=transformations,
     )
 
 
-def _check(f: Response, parameters: Array, objectives: Array, significance: Objective) -> None:
+def _check(
+    f: Response,
+    parameters: Array,
+    objectives: Array,
+    significance: Objective,
+    priors: tuple[Prior, ...],
+    transformations: Ensemble | None,
+    settings: Settings,
+) -> None:
     for name, function in (("f", f), ("significance", significance)):
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {function!r}")
@@ -229,7 +262,16 @@ def _check(f: Response, parameters: Array, objectives: Array, significance: Obje
             raise TypeError(f"{name} must be hashable to be compiled once: wrap it in a function") from None
     if parameters.ndim == 0 or parameters.shape[0] == 0:
         raise ValueError(f"parameters must hold at least one sample on the first axis, got shape {parameters.shape}")
-    features = feature_count(f, jax.ShapeDtypeStruct(parameters.shape[1:], parameters.dtype))
+    one = jax.ShapeDtypeStruct(parameters.shape[1:], parameters.dtype)
+    features = feature_count(f, one)
+    check_priors(f, priors, one)
+    if transformations is not None:
+        check_ensemble(f, transformations)
+        if transformations.anew and settings.lbfgs_steps:
+            raise ValueError(
+                "settings must have lbfgs_steps=0 where every step draws transformations anew, because a line search "
+                f"compares values of one function, got {settings.lbfgs_steps}"
+            )
     check_objectives(objectives, features)
     if objectives.shape != (parameters.shape[0], features):
         raise ValueError(

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import fields, is_dataclass
 from types import CellType, FunctionType
 from typing import Any
 
@@ -44,6 +45,8 @@ def warn_if_anew(name: str, function: Callable) -> None:
 def _key(value: Any, around: tuple[int, ...] = ()) -> Hashable:
     """Return what decides whether two functions are equal: their code, defaults and closures, and so on within these.
 
+    Of a dataclass that is called like a function, such as a composition, its fields.
+
     `around` are the functions that this one was found in, in which a recursive function finds itself again.
     """
     if isinstance(value, FunctionType):
@@ -53,6 +56,10 @@ def _key(value: Any, around: tuple[int, ...] = ()) -> Hashable:
         defaults = (*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items()))
         cells = tuple(_key(_content(cell), around) for cell in value.__closure__ or ())
         return (value.__code__, _key(defaults, around), cells)
+    # Of dataclasses only those that are hashed by identity: of others JAX finds what it compiled for an equal one.
+    if is_dataclass(value) and type(value).__eq__ is object.__eq__ and id(value) not in around:
+        parts = (getattr(value, field.name, None) for field in fields(value))
+        return (type(value), *(_key(part, (*around, id(value))) for part in parts))
     if isinstance(value, (int, float, str, bytes, type(None))):
         return value
     if isinstance(value, tuple):

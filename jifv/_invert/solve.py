@@ -9,7 +9,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jifv._core.check import concrete
 from jifv._core.linalg import right_singular, triangle
-from jifv.significance import Significance
+from jifv._invert.priors import Weights, take_out, unit_rows, weigh
+from jifv.significance import Significance, cosine
 
 
 class Inversion(NamedTuple):
@@ -32,6 +33,8 @@ class Inversion(NamedTuple):
             This gradient says nothing about them.
         stationarity: σ_q/σ₁ over the active directions, shape (*batch,), in [0, 1]: how far the realization is from
             stationary even for this objective, see `stationarity`. NaN where v is.
+        weights: Those of the priors, see `Weights`; None without priors. With priors the singular values are those of
+            what their gradients leave, ‖(I − QQᵀ)JᵀBv‖.
     """
 
     objective: Float[Array, "*batch n"]
@@ -40,6 +43,7 @@ class Inversion(NamedTuple):
     gap: Float[Array, "*batch"]
     dead: Bool[Array, "*batch n"]
     stationarity: Float[Array, "*batch"]
+    weights: Weights | None = None
 
     def __repr__(self) -> str:
         """Say what is there; the arrays are too long to print."""
@@ -79,9 +83,13 @@ def solve(
     significance: Significance,
     basis: Float[Array, "n q"] | None,
     tolerance: float,
+    gradients: Float[Array, "b j m"] | None = None,
 ) -> Inversion:
     """Solve Opt. 3 for each sample of a batch. See `jifv.invert` for the arguments and the result."""
-    factor = jax.vmap(triangle)(jacobian)
+    if gradients is None:
+        factor, units, steepness = jax.vmap(triangle)(jacobian), None, None
+    else:
+        factor, units, steepness = _beside(jacobian, gradients)
     # The columns of T are as long as the rows of J. Lengths in units of the largest entry, so that their
     # squares neither over- nor underflow.
     dead = (response == 0) & jnp.all(factor == 0, axis=1)
@@ -97,7 +105,8 @@ def solve(
     else:
         search, _ = jnp.linalg.qr(significance.gradient_solve(response, _for_each(basis, response)))
         search, stiff = _split_dead(search, dead)
-    reduced = jnp.where(stiff[:, None], 0, factor @ significance.gradient_product(response, search))
+    left = factor if units is None else take_out(units, factor)
+    reduced = jnp.where(stiff[:, None], 0, left @ significance.gradient_product(response, search))
 
     # QR carries any NaN of J into the triangle. An SVD must not see it: not every LAPACK returns from that.
     finite &= jnp.all(jnp.isfinite(reduced), axis=(1, 2))[:, None]
@@ -111,6 +120,13 @@ def solve(
     objective = objective / jnp.linalg.norm(objective, axis=1, keepdims=True)
     opposed = jnp.sum(response * objective, axis=1, keepdims=True) < 0
     objective = jnp.where(opposed, -objective, objective)
+    weights = None
+    if units is not None and steepness is not None:
+        scale = jnp.abs(cosine(response, objective))[:, None] ** jnp.asarray(significance.power, response.dtype)
+        gradient = (factor @ significance.gradient_product(response, objective)[..., None])[..., 0]
+        others = factor @ significance.gradient_product(response, vectors[..., :-1])
+        others = jnp.where(jnp.isfinite(values[:, None, :-1]), others, 0)  # not those taken out
+        weights = weigh(units, steepness, scale * gradient, others, known[:, 0])
     return Inversion(
         objective=jnp.where(known, objective, jnp.nan),
         singular_values=jnp.where(finite, values, jnp.nan),
@@ -118,7 +134,22 @@ def solve(
         gap=jnp.where(known[:, 0], _gap(values), 0),
         stationarity=jnp.where(known[:, 0], values[:, -1] / _positive(_largest(values)), jnp.nan),
         dead=dead,
+        weights=weights,
     )
+
+
+def _beside(
+    jacobian: Float[Array, "b n m"], gradients: Float[Array, "b j m"]
+) -> tuple[Float[Array, "b k n"], Float[Array, "b k j"], Float[Array, "b j"]]:
+    """Compute the triangle of J and of unit gradients of priors together, in the same coordinates U, and their lengths.
+
+    Where anything is not finite, nothing is.
+    """
+    features = jacobian.shape[1]
+    rows, lengths = unit_rows(gradients)
+    both = jax.vmap(triangle)(jnp.concatenate([jacobian, rows], axis=1))
+    both = jnp.where(jnp.all(jnp.isfinite(both), axis=(1, 2), keepdims=True), both, jnp.nan)
+    return both[..., :features], both[..., features:], lengths
 
 
 def _for_each(matrix: Float[Array, "n q"], samples: Float[Array, "b n"]) -> Float[Array, "b n q"]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from jifv._visualize.gradient import all_finite, evaluate, where
+from jifv._visualize.gradient import all_finite, evaluate_state, where
 from jifv._visualize.settings import Settings
 from jifv._visualize.state import State
 from jifv.response import Response
@@ -23,9 +23,7 @@ def adam_step(f: Response, state: State, step: int) -> State:
     """Take Adam step `step`; `state.step` holds the same number, but reading it would wait for the device."""
     settings = state.settings
     coarse = settings.adam_precision if step < settings.steps_at_full_rate else None
-    _, value, gradient = evaluate(
-        f, state.significance, coarse or settings.precision, state.parameters, state.objectives
-    )
+    _, value, gradient = evaluate_state(f, state, precision=coarse)
     return _update(state, value, gradient)
 
 

@@ -1,6 +1,7 @@
 """The objective function of a batch and its gradient: the one place that compiles the network for optimization."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,8 +13,11 @@ from jaxtyping import Array, Bool, Float
 
 from jifv._core.devices import mesh_of, over_samples
 from jifv._core.tuning import compiler_options, samples_at_once
+from jifv._visualize.state import State
+from jifv.priors import Penalty, Prior, penalty_of
 from jifv.response import Response
 from jifv.significance import Objective
+from jifv.transform import Ensemble, respond
 
 
 def evaluate(
@@ -22,19 +26,47 @@ def evaluate(
     precision: str,
     parameters: Float[Array, "batch *p"],
     objectives: Float[Array, "batch n"],
+    *,
+    priors: tuple[Prior, ...] = (),
+    transformations: Ensemble | None = None,
+    step: Array | int = 0,
 ) -> tuple[Float[Array, "batch n"], Float[Array, " batch"], Float[Array, "batch *p"]]:
-    """Compute r, -d and the gradient of -d for a batch.
+    """Compute r, the loss Σ λR - d and its gradient for a batch; means over transformations if there are any.
 
     This alone compiles the network, once for Adam, L-BFGS and re-optimization: the settings that tell them apart are
-    no part of it.
+    no part of it. Neither are weights and keys, which are arrays.
     """
     mesh = mesh_of(parameters)
-    return _compiled(mesh)(f, parameters, objectives, mesh=mesh, significance=significance, precision=precision)
+    extras: dict[str, Any] = {}
+    if priors:
+        extras["penalties"] = tuple((prior.penalty, prior.of) for prior in priors)
+        extras["weights"] = np.asarray([prior.weight for prior in priors], parameters.dtype)
+    if transformations is not None:
+        extras["ensemble"] = replace(transformations, words=())
+        extras["bits"], extras["step"] = transformations.bits(), step
+    fixed = {"mesh": mesh, "significance": significance, "precision": precision}
+    return _compiled(mesh)(f, parameters, objectives, **fixed, **extras)
+
+
+def evaluate_state(
+    f: Response, state: State, parameters: Float[Array, "batch *p"] | None = None, *, precision: str | None = None
+) -> tuple[Float[Array, "batch n"], Float[Array, " batch"], Float[Array, "batch *p"]]:
+    """Evaluate what a state maximizes, at its parameters or at others. See `evaluate`."""
+    return evaluate(
+        f,
+        state.significance,
+        precision or state.settings.precision,
+        state.parameters if parameters is None else parameters,
+        state.objectives,
+        priors=state.priors,
+        transformations=state.transformations,
+        step=state.step,
+    )
 
 
 @cache
 def _compiled(mesh: Mesh | None) -> Callable:
-    fixed = ("f", "mesh", "significance", "precision")
+    fixed = ("f", "mesh", "significance", "precision", "penalties", "ensemble")
     return jax.jit(_response_and_gradient, static_argnames=fixed, compiler_options=compiler_options(mesh))
 
 
@@ -46,13 +78,34 @@ def _response_and_gradient(
     mesh: Mesh | None,
     significance: Objective,
     precision: str,
+    penalties: tuple[tuple[Penalty, str], ...] = (),
+    weights: Array | None = None,
+    ensemble: Ensemble | None = None,
+    bits: Array | None = None,
+    step: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    def loss(p: Array, v: Array) -> tuple[Array, Array]:
-        response = f(p)
+    def loss(p: Array, v: Array, key: Any = None) -> tuple[Array, Array]:
+        response = f(p) if ensemble is None else respond(f, ensemble, key, p)
         return -significance(response, v), response
 
+    def penalty(p: Array) -> Array:
+        return sum(weight * penalty_of(f, *one, p) for weight, one in zip(weights, penalties, strict=True))
+
+    def sample(p: Array, v: Array) -> tuple[tuple[Array, Array], Array]:
+        if ensemble is None:
+            (value, response), slope = slope_of(p, v)
+        else:
+            # One transformation after the other, in the memory of one.
+            found = jax.lax.map(lambda key: slope_of(p, v, key), ensemble.keys(bits, step))
+            (value, response), slope = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), found)
+        if penalties:
+            further, own = jax.value_and_grad(penalty)(p)
+            value, slope = value + further, slope + own
+        return (value, response), slope
+
+    slope_of = jax.value_and_grad(loss, has_aux=True)
     with jax.default_matmul_precision(precision):
-        batch_loss = over_samples(_few_at_once(jax.value_and_grad(loss, has_aux=True)), mesh)
+        batch_loss = over_samples(_few_at_once(sample), mesh)
         (value, response), slope = batch_loss(parameters, objectives)
     return response, value, slope
 

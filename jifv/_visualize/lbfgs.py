@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jifv._visualize.gradient import all_finite, evaluate, norm, where
+from jifv._visualize.gradient import all_finite, evaluate_state, norm, where
 from jifv._visualize.settings import Settings
 from jifv._visualize.state import Best, Bracket, State
 from jifv.response import Response
@@ -76,7 +76,7 @@ def begin_lbfgs(state: State, value: Float[Array, " batch"], gradient: Float[Arr
 def lbfgs_step(f: Response, state: State) -> State:
     """Take one trial of the line search of each sample, which ends an iteration if the step is accepted."""
     moved = _trial(state)
-    _, value, gradient = evaluate(f, state.significance, state.settings.precision, moved, state.objectives)
+    _, value, gradient = evaluate_state(f, state, moved)
     return _update(state, moved, value, gradient)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jifv._core.check import concrete
+from jifv.priors import Prior
 from jifv.significance import Objective
+from jifv.transform import Ensemble
 
 
 @partial(
@@ -26,7 +28,7 @@ from jifv.significance import Objective
         "on_floor",
         "finite",
     ),
-    meta_fields=("significance",),
+    meta_fields=("significance", "priors", "transformations"),
 )
 @no_type_check  # of its construction: JAX puts together trees of anything, such as one sample, or NumPy's arrays
 @dataclass(frozen=True)
@@ -36,16 +38,18 @@ class Visualization:
     Attributes:
         parameters: Realizations p.
         objectives: Target objectives v.
-        response: r = f(p).
-        value: d(r, v), with the floor.
+        response: r = f(p); with transformations, the mean over those of the last step.
+        value: d(r, v), with the floor, less the priors.
         cosine: cos(r, v), without it.
-        gradient_norm: ‖∂d/∂p‖.
+        gradient_norm: ‖∂d/∂p‖, less the priors' gradients.
         adam_steps: Steps of Adam taken.
         lbfgs_steps: Iterations of L-BFGS taken.
         on_floor: Whether the cosine is on its floor, where inversion does not hold. False for k = 0, and for an
             objective function of the user's.
         finite: Whether everything was finite. A sample that was not keeps its last parameters that were.
         significance: The objective function d that was maximized, which `invert_batch` and `reoptimize` take from here.
+        priors: What was subtracted from d, with the true weights, which inversion does not use.
+        transformations: What d was averaged over; None for the image as it is.
     """
 
     parameters: Float[Array, "batch *p"]
@@ -59,6 +63,8 @@ class Visualization:
     on_floor: Bool[Array, " batch"]
     finite: Bool[Array, " batch"]
     significance: Objective
+    priors: tuple[Prior, ...] = ()
+    transformations: Ensemble | None = None
 
     def __repr__(self) -> str:
         """Say what is there; the arrays are too long to print."""

@@ -1,6 +1,6 @@
 """The state of an optimization: all that is needed to go on as if it had not been interrupted."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -15,7 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 from jifv._core.check import concrete
 from jifv._core.files import replace_durably
 from jifv._visualize.settings import Settings
+from jifv.priors import Prior
 from jifv.significance import Objective, Significance
+from jifv.transform import Ensemble
 
 
 class Bracket(NamedTuple):
@@ -60,7 +62,7 @@ class Best(NamedTuple):
         "adam_steps",
         "lbfgs_steps",
     ),
-    meta_fields=("significance", "settings"),
+    meta_fields=("significance", "settings", "priors", "transformations"),
 )
 @no_type_check  # of its construction: JAX puts together trees of anything, such as one sample, or NumPy's arrays
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class State:
         lbfgs_steps: Iterations of L-BFGS that each sample has taken.
         significance: The objective function d that is maximized.
         settings: Options of the optimizer.
+        priors: What is subtracted from d, with weights.
+        transformations: What d is averaged over, with its keys; None for the image as it is.
     """
 
     parameters: Float[Array, "batch *p"]
@@ -101,6 +105,8 @@ class State:
     lbfgs_steps: Int[Array, " batch"]
     significance: Objective
     settings: Settings
+    priors: tuple[Prior, ...] = ()
+    transformations: Ensemble | None = None
 
     def __repr__(self) -> str:
         """Say what is there; the arrays are too long to print."""
@@ -134,9 +140,9 @@ def load_state(path: str | PathLike, template: State) -> State:
     except Exception as error:
         raise ValueError(f"{path} does not hold the state of a visualization: {error}") from error
     wanted = _run(template)
-    for name in wanted:
-        if run.get(name) != wanted[name]:
-            raise ValueError(f"{path} was written with {name} {run.get(name)}, not {wanted[name]}")
+    for name in wanted | run:
+        if run.get(name) != wanted.get(name):
+            raise ValueError(f"{path} was written with {name} {run.get(name)}, not {wanted.get(name)}")
     read = []
     for place, old in _leaves(template):
         name = jax.tree_util.keystr(place)
@@ -157,6 +163,15 @@ def _leaves(state: State) -> list[tuple[Any, Any]]:
 
 def _run(state: State) -> dict[str, str]:
     """Put into words what must not change when a run continues."""
-    d = state.significance
-    label = repr(d) if isinstance(d, Significance) else getattr(d, "__qualname__", type(d).__qualname__)
-    return {"significance": label} | {f"settings.{name}": repr(value) for name, value in asdict(state.settings).items()}
+    run = {"significance": _label(state.significance)}
+    for number, prior in enumerate(state.priors):
+        run[f"prior {number}"] = f"{prior.weight!r} · {prior.name} of {prior.of}"
+    if (ensemble := state.transformations) is not None:
+        run["transformations"] = f"{_label(ensemble.transformation)}, {replace(ensemble, transformation=abs)!r}"
+    return run | {f"settings.{name}": repr(value) for name, value in asdict(state.settings).items()}
+
+
+def _label(function: Any) -> str:
+    if isinstance(function, Significance):
+        return repr(function)
+    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -1,0 +1,70 @@
+"""How far a realization is from being optimal for a given objective."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from jifv._core.check import check_objectives
+from jifv._invert.check import check_linearization
+from jifv.jacobian import compress
+from jifv.significance import Significance, check_invertible
+
+
+def stationarity(
+    response: Float[ArrayLike, "*batch n"],
+    jacobian: Float[ArrayLike, "*batch n m"],
+    objectives: Float[ArrayLike, "*batch n"],
+    *,
+    significance: Significance,
+) -> Float[Array, "*batch"]:
+    """Measure how far realizations are from being optimal for given objectives: ‖JᵀBv‖/σ₁(BJ), in [0, 1].
+
+    At a maximum of d the gradient s · JᵀBv vanishes, and with it this number. σ₁, the largest singular value of BJ, is
+    the length that the gradient could have for an objective of unit length, so that the number does not depend on the
+    scale of p or r. Inversion can find v where it is well below the singular values of other directions; it decides
+    every claim about a realization.
+
+    Args:
+        response: r, shape (*batch, n).
+        jacobian: J, shape (*batch, n, m), or what `compress` makes of it.
+        objectives: v, of any length but zero, shape (*batch, n).
+        significance: See `invert`.
+
+    Returns:
+        One number per sample; 0 where J is 0, NaN where it is not finite.
+
+    Raises:
+        TypeError: As `invert`.
+        ValueError: Shapes do not fit, or an objective is zero or not finite.
+    """
+    response, jacobian, objectives = jnp.asarray(response), jnp.asarray(jacobian), jnp.asarray(objectives)
+    check_linearization(response, jacobian)
+    check_invertible(significance)
+    check_objectives(objectives, response.shape[-1])
+    if objectives.shape != response.shape:
+        raise ValueError(f"objectives must have the shape of response, {response.shape}, got {objectives.shape}")
+    dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
+    arrays = (array.astype(dtype) for array in (response, jacobian, objectives))
+    return _stationarity(*arrays, significance=significance)
+
+
+@partial(jax.jit, static_argnames="significance")
+def _stationarity(response: Array, jacobian: Array, objectives: Array, *, significance: Significance) -> Array:
+    with jax.default_matmul_precision("highest"):
+        product = _scaled(significance.gradient_product(response, compress(jacobian)), (-2, -1))
+        unit = _scaled(objectives, -1)
+        unit = unit / jnp.linalg.norm(unit, axis=-1, keepdims=True)
+        residue = jnp.linalg.norm(jnp.sum(unit[..., None] * product, axis=-2), axis=-1)
+        # An SVD must not see NaN: not every LAPACK returns from that.
+        finite = jnp.all(jnp.isfinite(product), axis=(-2, -1))
+        values = jnp.linalg.svd(jnp.where(finite[..., None, None], product, 0), compute_uv=False)
+    largest = values[..., 0]
+    return jnp.where(finite, residue / jnp.where(largest > 0, largest, 1), jnp.nan)
+
+
+def _scaled(array: Array, axes: int | tuple[int, ...]) -> Array:
+    """Divide by the largest entry, so that no square over- or underflows."""
+    peak = jnp.max(jnp.abs(array), axis=axes, keepdims=True)
+    return array / jnp.where(peak > 0, peak, 1)
