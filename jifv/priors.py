@@ -146,7 +146,7 @@ def distance(
     return Prior(distance_to_seed, weight, name="distance")
 
 
-def check_priors(f: Response, priors: Sequence[Prior], parameters: jax.ShapeDtypeStruct) -> None:
+def check_priors(f: Response, priors: Sequence[Prior], parameters: Float[Array, "..."] | jax.ShapeDtypeStruct) -> None:
     """Raise unless each prior is one, of what f knows, and returns one real number.
 
     Raises:

@@ -37,7 +37,7 @@ def test_is_the_inversion_of_each(parameters, mesh, reduced, rows):
     found = jifv.invert_batch(response, parameters, row_batch_size=rows, mesh=mesh, **options)
     expected = jifv.invert(*linearize_batch(response, parameters), **options)
     assert_same(*((found, expected) if reduced else map(oriented, (found, expected))))
-    assert all(isinstance(array, jax.Array) for array in found)
+    assert all(isinstance(array, jax.Array) for array in jax.tree.leaves(found))
     assert found.singular_vectors.shape == (5, FEATURES, FEATURES - reduced)
 
 

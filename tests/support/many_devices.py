@@ -33,7 +33,7 @@ def main(folder, process="0", processes="1", port=""):
     arrays |= {f"ssim_{name}": value for name, value in results.evaluation.ssim.items()}
     significance = experiment.significance
     inversion = invert_batch(response, results.realized.parameters, significance=significance, mesh=mesh)
-    arrays |= {f"inverted_{name}": value for name, value in inversion._asdict().items()}
+    arrays |= {f"inverted_{name}": value for name, value in inversion._asdict().items() if value is not None}
     np.savez(Path(folder) / f"process{process}.npz", devices=mesh.size, **arrays)
 
 
