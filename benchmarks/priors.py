@@ -6,8 +6,9 @@
 
 Eight objectives, sparseness uniform, seed 0, k = 2, pixels, Adam alone with the rate falling over the last 70 % of the
 steps; kinks rounded at width 0.1 unless `--width 0`. A row is a case, inverted in one way: the median and the worst
-angle between prediction and target, that of the response, the median gap, and for priors the worst relative error of a
-weight and the smallest sine of its angle with what else could explain it.
+angle between prediction and target, that of the response, the median gap, how many realizations end on the floor of the
+cosine, where inversion does not hold, and for priors the relative error of the weights, the worse one of each sample,
+its median and its worst, and the smallest sine of a weight's angle with what else could explain it.
 
 Cases: `priors` (smoothness and l2), `zero` (the same ones asked for where there are none), `each` (one prior of every
 kind at a time), `transformations` (a fixed set), `anew` (others in every step), `stored` (PNG and JPEG).
@@ -47,27 +48,33 @@ class Rows:
     """The table of a run."""
 
     def __init__(self, options, features, targets):
-        columns = ("case", "n", "steps", "inverted", "median", "worst", "response", "gap", "weight error", "distinct")
+        columns = ("case", "n", "steps", "inverted", "median", "worst", "response", "gap")
+        columns += ("on the floor", "weights", "worst weight", "distinct")
         self.options, self.features, self.targets = options, features, targets
         Rows.table = getattr(Rows, "table", None) or Table(
             options.name or "priors", columns, threads=options.threads, out=options.out
         )
 
     def add(self, case, steps, way, realizations, inversion):
+        """Add what one inversion found."""
         import numpy as np
 
         import jifv
 
         angles = np.asarray(jifv.angle(inversion.objective, self.targets))
         response = np.median(jifv.angle(realizations.response, self.targets))
-        error = sine = float("nan")
+        floor = int(np.sum(realizations.on_floor))
+        error = worst = sine = float("nan")
         if inversion.weights is not None:
             truth = np.array([prior.weight for prior in realizations.priors])
             sine = float(np.min(inversion.weights.distinct))
             if len(truth):
-                error = float(np.max(np.abs(np.asarray(inversion.weights.value) / truth - 1)))
+                errors = np.max(np.abs(np.asarray(inversion.weights.value) / truth - 1), axis=1)
+                error, worst = float(np.median(errors)), float(np.max(errors))
         numbers = (np.median(angles), np.max(angles), response, np.median(inversion.gap))
-        self.table.row(case, self.features, steps, way, *map(float, numbers), error, sine)
+        row = (*map(float, numbers), floor, error, worst, sine)
+        self.table.row(case, self.features, steps, way, *row)
+        print("angles", np.round(np.sort(angles), 3), "on the floor", np.flatnonzero(realizations.on_floor))
 
 
 def settings(steps):
