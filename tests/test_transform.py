@@ -14,8 +14,8 @@ KEY = jax.random.key(3)
 SHAPE = (6, 7, 2)
 
 
-def image(seed=0, dtype=np.float64):
-    return np.random.default_rng(seed).uniform(size=SHAPE).astype(dtype)
+def image():
+    return np.random.default_rng(0).uniform(size=SHAPE)
 
 
 def resampled(x, matrix, offset):
@@ -53,8 +53,12 @@ def test_resampling_against_scipy(transformation, reference, x64):
         np.testing.assert_allclose(found, reference(x, key), atol=1e-6)
 
 
+def float32_image():
+    return jnp.asarray(image(), jnp.float32)
+
+
 def test_jitter_shifts_by_whole_pixels():
-    x = image(dtype=np.float32)
+    x = float32_image()
     padded = np.pad(x, ((2, 2), (2, 2), (0, 0)), mode="edge")
     windows = {(i, j): padded[i : i + 6, j : j + 7] for i in range(5) for j in range(5)}
     found = jax.vmap(transform.jitter(2), in_axes=(0, None))(jax.random.split(KEY, 200), x)
@@ -63,7 +67,7 @@ def test_jitter_shifts_by_whole_pixels():
 
 
 def test_crops_are_enlarged_windows():
-    x = image(dtype=np.float32)
+    x = float32_image()
     key = jax.random.key(4)
     found = np.asarray(transform.crop(0.7)(key, x))
     windows = [x[i : i + 4, j : j + 5] for i in range(3) for j in range(3)]
@@ -73,7 +77,7 @@ def test_crops_are_enlarged_windows():
 
 
 def test_noise_and_brightness():
-    x = image(dtype=np.float32)
+    x = float32_image()
     added = jax.vmap(transform.noise(0.1), in_axes=(0, None))(jax.random.split(KEY, 300), x) - x
     np.testing.assert_allclose(np.std(added), 0.1, rtol=0.02)
     np.testing.assert_allclose(np.mean(added), 0, atol=0.003)
@@ -98,7 +102,7 @@ ALL = {
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_every_transformation_keeps(name):
-    x, tau = image(dtype=np.float32), ALL[name]
+    x, tau = float32_image(), ALL[name]
     found, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(tau(KEY, x) ** 2)))(x)
     assert np.isfinite(found)
     assert np.isfinite(gradient).all()
@@ -115,7 +119,7 @@ def test_what_every_transformation_keeps(name):
 
 def test_a_chain_is_applied_in_order():
     first, second = jax.random.split(KEY)
-    x = image(dtype=np.float32)
+    x = float32_image()
     expected = transform.noise(0.1)(second, transform.shift(1)(first, x))
     np.testing.assert_array_equal(ALL["chain"](KEY, x), expected)
     np.testing.assert_array_equal(chain()(KEY, x), x)
