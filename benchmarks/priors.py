@@ -7,8 +7,8 @@
 Eight objectives, sparseness uniform, seed 0, k = 2, pixels, Adam alone with the rate falling over the last 70 % of the
 steps; kinks rounded at width 0.1 unless `--width 0`. A row is a case, inverted in one way: the median and the worst
 angle between prediction and target, that of the response, the median gap, how many realizations end on the floor of the
-cosine, where inversion does not hold, and for priors the relative error of the weights, the worse one of each sample,
-its median and its worst, and the smallest sine of a weight's angle with what else could explain it.
+cosine, where inversion does not hold and which the worst leaves out, and for priors the relative error of the weights,
+the worse one of each sample, its median and its worst, and the smallest of how distinct they are.
 
 Cases: `priors` (smoothness and l2), `zero` (the same ones asked for where there are none), `each` (one prior of every
 kind at a time), `transformations` (a fixed set), `anew` (others in every step), `stored` (PNG and JPEG).
@@ -63,18 +63,18 @@ class Rows:
 
         angles = np.asarray(jifv.angle(inversion.objective, self.targets))
         response = np.median(jifv.angle(realizations.response, self.targets))
-        floor = int(np.sum(realizations.on_floor))
+        off = ~np.asarray(realizations.on_floor)
         error = worst = sine = float("nan")
         if inversion.weights is not None:
             truth = np.array([prior.weight for prior in realizations.priors])
             sine = float(np.min(inversion.weights.distinct))
             if len(truth):
                 errors = np.max(np.abs(np.asarray(inversion.weights.value) / truth - 1), axis=1)
-                error, worst = float(np.median(errors)), float(np.max(errors))
-        numbers = (np.median(angles), np.max(angles), response, np.median(inversion.gap))
-        row = (*map(float, numbers), floor, error, worst, sine)
+                error, worst = float(np.median(errors)), float(np.max(errors[off]))
+        numbers = (np.median(angles), np.max(angles[off]), response, np.median(inversion.gap))
+        row = (*map(float, numbers), int(np.sum(~off)), error, worst, sine)
         self.table.row(case, self.features, steps, way, *row)
-        print("angles", np.round(np.sort(angles), 3), "on the floor", np.flatnonzero(realizations.on_floor))
+        print("angles", np.round(np.sort(angles), 3), "on the floor", np.flatnonzero(~off))
 
 
 def settings(steps):

@@ -228,7 +228,7 @@ def _invert_rows(
     options: dict[str, Any] = {"dead_tolerance": tolerance, "row_batch_size": rows, "priors": priors}
 
     def one(alone: Float[Array, "1 *p"]) -> Inversion:
-        if ensemble is None:
+        if ensemble is None or bits is None:
             found = invert_at(f, alone[0], basis=basis, significance=significance, **options)
         else:
             found = _reweighted(f, alone[0], significance, ensemble, bits, rounds, options)

@@ -43,7 +43,7 @@ def jitter(pixels: int) -> Transformation:
     check_positive("pixels", pixels)
 
     def jittered(key: PRNGKeyArray, x: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
-        return dm_pix.random_crop(key, _padded(x, pixels), x.shape)
+        return jnp.asarray(dm_pix.random_crop(key, _padded(x, pixels), x.shape))
 
     return jittered
 
@@ -102,7 +102,7 @@ def rotate(degrees: float) -> Transformation:
     def rotated(key: PRNGKeyArray, x: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
         angle = jax.random.uniform(key, (), x.dtype, -most, most)
         with jax.default_matmul_precision("highest"):  # of coordinates: TF32 would move them by pixels
-            return dm_pix.rotate(x, angle).astype(x.dtype)  # pyright: ignore[reportArgumentType]
+            return jnp.asarray(dm_pix.rotate(x, angle), x.dtype)  # pyright: ignore[reportArgumentType]
 
     return rotated
 
@@ -122,7 +122,7 @@ def brightness(most: float) -> Transformation:
     check_nonnegative("most", most)
 
     def brightened(key: PRNGKeyArray, x: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
-        return dm_pix.random_brightness(key, x, most).astype(x.dtype)
+        return jnp.asarray(dm_pix.random_brightness(key, x, most), x.dtype)
 
     return brightened
 

@@ -52,7 +52,7 @@ def test_how_distinct_a_weight_is_against_scipy(x64):
 
 
 def test_the_sign_of_a_weight_is_checked(x64):
-    response, jacobian, gradients, v = stationary(generator(3), [-0.7, 1.0])
+    response, jacobian, gradients, _ = stationary(generator(3), [-0.7, 1.0])
     found = invert(response, jacobian, significance=TWO, prior_gradients=gradients)
     np.testing.assert_allclose(found.weights.value, [-0.7, 1.0], rtol=1e-3)
     np.testing.assert_array_equal(found.weights.plausible, [False, True])
@@ -60,7 +60,7 @@ def test_the_sign_of_a_weight_is_checked(x64):
 
 def test_a_prior_without_a_gradient_changes_nothing(x64):
     rng = generator(4)
-    response, jacobian, _, v = stationary(rng, [], gradients=np.zeros((0, ENTRIES)))
+    response, jacobian, _, _ = stationary(rng, [], gradients=np.zeros((0, ENTRIES)))
     flat = invert(response, jacobian, significance=TWO, prior_gradients=np.zeros((1, ENTRIES)))
     plain = invert(response, jacobian, significance=TWO)
     np.testing.assert_allclose(flat.objective, plain.objective, atol=1e-12)
@@ -99,7 +99,7 @@ def test_equal_priors_cannot_be_told_apart(x64):
 
 def test_batches_and_compressed_jacobians(x64):
     cases = [stationary(generator(9, index), [0.3, 2.0]) for index in range(4)]
-    response, jacobian, gradients, v = (np.stack(each) for each in zip(*cases, strict=True))
+    response, jacobian, gradients, _ = (np.stack(each) for each in zip(*cases, strict=True))
     together = jax.jit(lambda *arrays: invert(*arrays[:2], significance=TWO, prior_gradients=arrays[2]))
     batch = together(response, jacobian, gradients)
     compressed = jifv.compress(jnp.concatenate([jacobian, gradients], axis=1))

@@ -26,7 +26,7 @@ def neighbours(x):
 
 def energy_of_waves(x, exponent):
     """By the sum that defines a Fourier coefficient."""
-    height, width, channels = x.shape
+    height, width, _ = x.shape
     rows, columns = np.mgrid[:height, :width]
     largest = np.hypot(height // 2 / height, width // 2 / width)
     total = 0

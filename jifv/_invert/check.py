@@ -71,4 +71,4 @@ def check_fixed(f: Response, transformations: Any, basis: ArrayLike | None) -> N
             "were made with others in every step"
         )
     if basis is not None:
-        raise ValueError("basis must be None with transformations, each of which has a B of its own; got one")
+        raise ValueError("basis must be None with transformations, each of which has a B of its own")

@@ -79,17 +79,18 @@ def _response_and_gradient(
     significance: Objective,
     precision: str,
     penalties: tuple[tuple[Penalty, str], ...] = (),
-    weights: Array | None = None,
+    weights: Any = (),
     ensemble: Ensemble | None = None,
-    bits: Array | None = None,
-    step: Array | None = None,
+    bits: Any = None,
+    step: Any = 0,
 ) -> tuple[Array, Array, Array]:
     def loss(p: Array, v: Array, key: Any = None) -> tuple[Array, Array]:
         response = f(p) if ensemble is None else respond(f, ensemble, key, p)
         return -significance(response, v), response
 
     def penalty(p: Array) -> Array:
-        return sum(weight * penalty_of(f, *one, p) for weight, one in zip(weights, penalties, strict=True))
+        each = [penalty_of(f, *one, p) for one in penalties]
+        return jnp.dot(weights, jnp.stack(each), precision="highest")
 
     def sample(p: Array, v: Array) -> tuple[tuple[Array, Array], Array]:
         if ensemble is None:
