@@ -187,6 +187,7 @@ def stored(options, features):
     from PIL import Image
 
     import jifv
+    from jifv import transform
 
     f, phi, targets, start = problem(options, features)
     rows = Rows(options, features, targets)
@@ -209,8 +210,16 @@ def stored(options, features):
         ("JPEG 75", "JPEG", {"quality": 75}),
     ):
         parameters = jax.vmap(phi.invert)(jnp.asarray(read_again(kind, **how)))
-        inversion = invert(f, parameters, **plain)
-        rows.add("stored", options.steps, label, found, inversion)
+        rows.add("stored", options.steps, label, found, invert(f, parameters, **plain))
+        nearby = transform.fixed(within_rounding, jax.random.split(jax.random.key(8), options.rounding_draws))
+        averaged = invert(f, parameters, transformations=nearby, rounds=1, **plain)
+        rows.add("stored", options.steps, f"{label}, mean over what rounds to it", found, averaged)
+
+
+def within_rounding(key, x):
+    import jax
+
+    return x + jax.random.uniform(key, x.shape, x.dtype, -0.5 / 255, 0.5 / 255)
 
 
 CASES = {
@@ -235,6 +244,7 @@ def main():
     parser.add_argument("--steps", type=int, default=300, help="of Adam")
     parser.add_argument("--draws", type=int, default=2, help="in every step, of the case `anew`")
     parser.add_argument("--inverted-with", nargs="+", type=int, default=[4, 8, 16, 32, 64], help="draws, of `anew`")
+    parser.add_argument("--rounding-draws", type=int, default=8, help="for the mean, of `stored`")
     parser.add_argument("--width", type=float, default=WIDTH, help="of the rounded kinks; 0 for the network as it is")
     options = parser.parse_args()
     options.layer = options.layer or {"densenet": "dense3"}.get(options.network, "inception4c")
