@@ -63,6 +63,14 @@ def test_a_composition_of_the_same_parts_is_equal():
     assert warned(compose(pixels((2, 2, 3)), lambda x: x.max((0, 1)))) == [False]
 
 
+def test_so_is_one_that_jifv_makes():
+    def network(x):
+        return x.mean((0, 1))
+
+    assert warned(*(jifv.compose(jnp.tanh, network, abs) for _ in range(2))) == [False, True]
+    assert warned(jifv.compose(jnp.sinh, network, abs)) == [False]
+
+
 def test_any_callable_will_do():
     class Network:
         def __call__(self, p):
