@@ -176,8 +176,11 @@ def anew(options, features):
     case = f"{options.draws} in every step"
     rows.add(case, options.steps, "ignored", found, invert(f, found.parameters, significance=found.significance))
     for draws in options.inverted_with:
-        others = transform.fixed(tau(), jax.random.split(jax.random.key(6), draws))
-        rows.add(case, options.steps, f"{draws} draws", found, invert(f, found, transformations=others))
+        evenly = transform.spread(tau(), jax.random.key(6), draws)
+        rows.add(case, options.steps, f"{draws} spread evenly", found, invert(f, found, transformations=evenly))
+        if options.independent:
+            others = transform.fixed(tau(), jax.random.split(jax.random.key(6), draws))
+            rows.add(case, options.steps, f"{draws} independent", found, invert(f, found, transformations=others))
 
 
 def stored(options, features):
@@ -244,6 +247,7 @@ def main():
     parser.add_argument("--steps", type=int, default=300, help="of Adam")
     parser.add_argument("--draws", type=int, default=2, help="in every step, of the case `anew`")
     parser.add_argument("--inverted-with", nargs="+", type=int, default=[4, 8, 16, 32, 64], help="draws, of `anew`")
+    parser.add_argument("--independent", action="store_true", help="draws as well, of `anew`")
     parser.add_argument("--rounding-draws", type=int, default=8, help="for the mean, of `stored`")
     parser.add_argument("--width", type=float, default=WIDTH, help="of the rounded kinks; 0 for the network as it is")
     options = parser.parse_args()

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float, UInt32
+from jaxtyping import Array, ArrayLike, Float
 
 from jifv._core.anew import warn_if_anew
 from jifv._core.check import check_positive
@@ -27,11 +27,11 @@ from jifv._invert.solve import Inversion, solve
 from jifv._invert.stationary import stationarity
 from jifv._invert.transformed import weighted
 from jifv._visualize.result import Visualization, unpacked
+from jifv.ensemble import Ensemble
 from jifv.jacobian import linearize
 from jifv.priors import Prior, check_priors, prior_gradients
 from jifv.response import Response, feature_count
 from jifv.significance import Significance
-from jifv.transform import Ensemble
 
 __all__ = ["Inversion", "invert", "invert_at", "invert_batch", "stationarity"]
 
@@ -213,7 +213,7 @@ def _compiled(mesh: Mesh | None) -> Callable:
 def _invert_rows(
     f: Response,
     basis: Float[Array, "n q"] | None,
-    bits: UInt32[Array, "keys 2"] | None,
+    bits: Array | None,
     parameters: Float[Array, "devices *p"],
     *,
     significance: Significance,
@@ -242,7 +242,7 @@ def _reweighted(
     parameters: Float[Array, "..."],
     significance: Significance,
     ensemble: Ensemble,
-    bits: UInt32[Array, "keys 2"],
+    bits: Array,
     rounds: int,
     options: dict[str, Any],
 ) -> Inversion:

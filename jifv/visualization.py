@@ -26,10 +26,10 @@ from jifv._visualize.gradient import all_finite, evaluate_state, norm
 from jifv._visualize.result import Visualization
 from jifv._visualize.settings import Settings
 from jifv._visualize.state import Best, State, load_state, save_state
+from jifv.ensemble import Ensemble, check_ensemble
 from jifv.priors import Prior, check_priors
 from jifv.response import Response, feature_count
 from jifv.significance import Objective, Significance, cosine
-from jifv.transform import Ensemble, check_ensemble
 
 __all__ = [
     "Settings",

@@ -30,13 +30,13 @@ def shifted(x, key):
 
 
 def scaled(x, key):
-    factor = float(jax.random.uniform(key, (), x.dtype, 0.7, 1.4))
+    factor = float(jax.random.uniform(key, (1,), x.dtype, 0.7, 1.4)[0])
     centre = (np.array(x.shape[:2]) - 1) / 2
     return resampled(x, np.eye(2) / factor, centre - centre / factor)
 
 
 def rotated(x, key):
-    angle = float(jax.random.uniform(key, (), x.dtype, -np.deg2rad(40), np.deg2rad(40)))
+    angle = float(jax.random.uniform(key, (1,), x.dtype, -np.deg2rad(40), np.deg2rad(40))[0])
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     centre = (np.array(x.shape[:2]) - 1) / 2
     return resampled(x, turn, centre - turn @ centre)
@@ -146,6 +146,26 @@ def test_which_transformations_are_drawn():
     np.testing.assert_array_equal(draws(once, 0), draws(once, 9))
     assert once.draws == len(draws(once)) == 5
     assert once == fixed(tau, jax.random.key_data(keys))
+
+
+def test_points_are_spread_evenly():
+    tau = chain(transform.shift(1), transform.scale(0.9, 1.1))
+    ensemble = transform.spread(tau, KEY, 16)
+    points = ensemble.bits()
+    assert points.shape == (16, 3)
+    for column in np.sort(points, axis=0).T:  # independent ones leave gaps of a fifth
+        assert np.diff(np.append(column, column[0] + 1)).max() < 2.5 / 16
+    assert ensemble == transform.spread(tau, KEY, 16) != transform.spread(tau, jax.random.key(9), 16)
+    with pytest.raises(TypeError, match="transformation must be drawn from a few uniform numbers"):
+        transform.spread(chain(tau, transform.noise(1)), KEY, 16)
+
+
+def test_points_say_which_transformations():
+    x, u = float32_image(), jnp.asarray([0.3, 0.8, 0.6])
+    tau = chain(transform.shift(1), transform.scale(0.9, 1.1))
+    expected = transform.scale(0.9, 1.1).at(u[2:], transform.shift(1).at(u[:2], x))
+    np.testing.assert_array_equal(tau.at(u, x), expected)
+    np.testing.assert_array_equal(tau(KEY, x), tau.at(jax.random.uniform(KEY, (3,)), x))
 
 
 def test_any_generator_will_do():
@@ -290,7 +310,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_compiled(unchecked):
         visualize(transformations=many)
     with pytest.raises(ValueError, match=r"f must be made by jifv\.compose for transformations"):
         visualize(lambda p: F(p), transformations=FOUR)
-    with pytest.raises(TypeError, match=r"transformations must be made by transform\.fixed or transform\.anew"):
+    with pytest.raises(TypeError, match=r"transformations must be made by transform\.fixed, spread or anew"):
         visualize(transformations=TAU)
     with pytest.raises(ValueError, match="a transformation must keep the shape of the image"):
         visualize(transformations=fixed(lambda key, x: x[1:], KEY[None]))

@@ -7,9 +7,9 @@ from jaxtyping import Array, ArrayLike
 
 from jifv._core.check import check_fraction
 from jifv._invert.solve import check_basis
+from jifv.ensemble import check_ensemble
 from jifv.response import Response
 from jifv.significance import check_invertible
-from jifv.transform import check_ensemble
 
 
 def check_linearization(response: Array, jacobian: Array) -> None:

@@ -2,17 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float
 
+from jifv.ensemble import Ensemble, respond
 from jifv.response import Response
 from jifv.significance import Significance, cosine
-from jifv.transform import Ensemble, respond
 
 
 def weighted(
     f: Response,
     ensemble: Ensemble,
-    bits: UInt32[Array, "keys 2"],
+    bits: Array,
     significance: Significance,
     objective: Float[Array, " n"],
 ) -> Response:

@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float
 from jifv._core.devices import mesh_of, over_samples
 from jifv._core.tuning import compiler_options, samples_at_once
 from jifv._visualize.state import State
+from jifv.ensemble import Ensemble, respond
 from jifv.priors import Penalty, Prior, penalty_of
 from jifv.response import Response
 from jifv.significance import Objective
-from jifv.transform import Ensemble, respond
 
 
 def evaluate(

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jifv._core.check import concrete
+from jifv.ensemble import Ensemble
 from jifv.priors import Prior
 from jifv.significance import Objective
-from jifv.transform import Ensemble
 
 
 @partial(

@@ -15,9 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 from jifv._core.check import concrete
 from jifv._core.files import replace_durably
 from jifv._visualize.settings import Settings
+from jifv.ensemble import Ensemble
 from jifv.priors import Prior
 from jifv.significance import Objective, Significance
-from jifv.transform import Ensemble
 
 
 class Bracket(NamedTuple):
