@@ -44,7 +44,7 @@ def vectors(draw):
     return draw(hnp.arrays(np.float32, shape, elements=entries.map(np.float32))).astype(dtype)
 
 
-@pytest.mark.parametrize("n", [2, 3, 10, 64, 342, 1000])
+@pytest.mark.parametrize("n", [2, 10, 342])
 def test_sampled_sparseness_is_uniform(n):
     objectives = sample.sparse_objectives(jax.random.key(n), 4000, n)
     assert objectives.shape == (4000, n)
