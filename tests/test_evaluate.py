@@ -91,8 +91,6 @@ def test_angle_on_a_space_that_misses_a_vector_is_nan():
 
 
 def test_angle_errors(unchecked):
-    with pytest.raises(ValueError, match=r"a and b must share their last axis, got shapes \(3,\) and \(2,\)"):
-        angle(jnp.ones(3), jnp.ones(2))
     with pytest.raises(ValueError, match=r"basis must have 3 rows, one per feature, got shape \(2, 2\)"):
         angle(jnp.ones(3), jnp.ones(3), basis=jnp.eye(2))
     with pytest.raises(ValueError, match="dimension 0"):
@@ -128,11 +126,6 @@ def test_profile_is_the_mean_of_what_is_finite():
     np.testing.assert_allclose(beta_profile(vectors, targets), [0.25, 0.75], rtol=1e-6)
     np.testing.assert_allclose(jax.jit(beta_profile)(vectors[0], targets[0]), [0, 1])
     assert np.isnan(beta_profile(vectors[2], targets[2])).all()
-
-
-def test_beta_errors(unchecked):
-    with pytest.raises(ValueError, match=r"without the last axis, \(3,\), got \(2,\)"):
-        beta(jnp.eye(3), jnp.ones(2))
 
 
 # SSIM
@@ -179,8 +172,6 @@ def test_ssim_in_float64(x64):
 
 
 def test_ssim_errors(unchecked):
-    with pytest.raises(ValueError, match="must share one shape"):
-        ssim(jnp.ones((12, 12, 3)), jnp.ones((12, 12, 1)))
     with pytest.raises(ValueError, match="at least 11×11"):
         ssim(jnp.ones((10, 12, 3)), jnp.ones((10, 12, 3)))
 
