@@ -16,7 +16,7 @@ from jifv.models.files import cache
 from jifv.models.files.convert import CARDS, convert
 from jifv.models.files.storage import check_digest, digest, read_weights
 from jifv.models.networks import densenet, frames, googlenet, srnet
-from jifv.parametrize import fourier, geometry
+from jifv.parametrize import fourier, geometry, pixels
 from jifv.smoothing import smooth
 
 _SHIPPED = Path(__file__).parent / "weights"
@@ -337,6 +337,7 @@ def _typical_inputs(shape: tuple[int, int, int]) -> jax.Array:
     images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), 4))
     if not frames.is_frame(shape[2]):
         return images
-    # A frame whose azimuth, polar angle, depth and mask vary as the colours of a natural image do.
-    surface = geometry(shape[:2], mask="continuous")
-    return jax.vmap(surface.apply)(jax.scipy.special.logit(images[..., :4]))
+    # A frame whose azimuth, polar angle, depth and mask vary as the colours of a natural image do. `pixels` keeps the
+    # parameters of black and white finite.
+    surface, colours = geometry(shape[:2], mask="continuous"), pixels((*shape[:2], 4))
+    return jax.vmap(lambda image: surface.apply(colours.invert(image[..., :4])))(images)
