@@ -40,7 +40,7 @@ class Network(NamedTuple):
             GoogLeNet has indices there too, in the order of ILSVRC-2012. Ten scores of a DenseNet-BC are assumed to be
             CIFAR-10's unless the file's metadata lists `classes`, separated by commas.
         card: The model card (Markdown): data, recipe, accuracy, licence.
-        digest: sha256 of the weights and the smoothing, independent of the file format.
+        digest: SHA-256 of the weights and the smoothing, independent of the file format.
     """
 
     apply: Callable[[jax.Array], jax.Array]

@@ -182,7 +182,7 @@ def _path(plan: _Plan, cell: Experiment) -> Path:
 
 
 def _key(cell: Experiment) -> tuple:
-    """What the network of an experiment depends on. Cells that share it load it, and compile it, once."""
+    """List what the network of an experiment depends on. Cells that agree on it load and compile it once."""
     return (cell.network, cell.layer, cell.input_size)
 
 

@@ -146,7 +146,7 @@ def plain(value: Any) -> Any:
 
 
 def _filtered(results: Results, least: float) -> dict[str, Any]:
-    """What the outlier filter of the paper keeps and loses at one threshold."""
+    """Summarize what the paper's outlier filter keeps and loses at one threshold."""
     angle = results.evaluation.angles["prediction_on_v"]
     kept = results.evaluation.ssim["prediction"] >= least
     return {
