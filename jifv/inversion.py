@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jifv._core.anew import warn_if_anew
 from jifv._core.check import check_fraction, check_objectives
-from jifv._core.devices import in_turn, over_samples
+from jifv._core.devices import check_mesh, in_turn, over_samples
 from jifv._core.progress import bar
 from jifv._core.tuning import compiler_options
 from jifv._invert.solve import Inversion, check_basis, solve
@@ -144,6 +144,7 @@ def invert_batch(
         ValueError: As `linearize` and `invert`, there are no samples, or `significance` is not that of the
             realizations; before f is evaluated.
     """
+    check_mesh(mesh)
     parameters, objective = unpacked(realizations, significance)
     shape, dtype = jnp.shape(parameters), jnp.result_type(parameters)
     if not shape or not shape[0]:

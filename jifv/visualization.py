@@ -17,12 +17,12 @@ from jaxtyping import Array, Float
 
 from jifv._core.anew import warn_if_anew
 from jifv._core.check import check_count, check_objectives, check_positive, concrete
-from jifv._core.devices import divisible, gather, scatter
+from jifv._core.devices import check_mesh, divisible, gather, scatter
 from jifv._core.progress import bar
 from jifv._visualize import adam, lbfgs
 from jifv._visualize.gradient import all_finite, evaluate, norm
 from jifv._visualize.result import Visualization
-from jifv._visualize.settings import Settings
+from jifv._visualize.settings import Settings, check_settings
 from jifv._visualize.state import Best, State, load_state, save_state
 from jifv.response import Response, feature_count
 from jifv.significance import Objective, Significance, cosine
@@ -80,12 +80,14 @@ def visualize(
 
     Raises:
         TypeError: `f` or `significance` is not a hashable function, `significance` does not return one number, the
-            parameters are not real floating-point numbers, or `batch_size` is not an integer.
+            parameters are not real floating-point numbers, `settings` or `mesh` is something else, or `batch_size` is
+            not an integer.
         ValueError: The batch is empty, shapes do not fit, an objective is zero or not finite, parameters are
             not finite, or `batch_size` < 1.
     """
     parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
-    _check(f, parameters, objectives, significance)
+    _check(f, parameters, objectives, significance, settings)
+    check_mesh(mesh)
     warn_if_anew("f", f)
     if not isinstance(significance, Significance):
         warn_if_anew("significance", significance)
@@ -123,7 +125,7 @@ def start(
 ) -> State:
     """Return the state before the first step. See `visualize` for the arguments and errors."""
     parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
-    _check(f, parameters, objectives, significance)
+    _check(f, parameters, objectives, significance, settings)
     return _start(parameters, objectives, significance, settings)
 
 
@@ -219,7 +221,8 @@ def _start(parameters: Array, objectives: Array, significance: Objective, settin
     )
 
 
-def _check(f: Response, parameters: Array, objectives: Array, significance: Objective) -> None:
+def _check(f: Response, parameters: Array, objectives: Array, significance: Objective, settings: Settings) -> None:
+    check_settings(settings)
     for name, function in (("f", f), ("significance", significance)):
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {function!r}")

@@ -70,6 +70,16 @@ def check_fraction(name: str, value: Any, *, below_one: bool = False) -> None:
         raise ValueError(f"{name} must be {'below' if below_one else 'at most'} 1, got {value}")
 
 
+def check_array(name: str, value: Any) -> None:
+    """Raise unless `value` is an array: NumPy's, JAX's, or one being traced.
+
+    Raises:
+        TypeError: It is something else, such as a list.
+    """
+    if not hasattr(value, "dtype") or not hasattr(value, "ndim"):
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}")
+
+
 def check_floats(name: str, array: Any) -> None:
     """Raise unless an array, also one being traced, holds real floating-point numbers.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from jifv._core.check import concrete
+from jifv._core.check import check_array, concrete
 from jifv._core.linalg import right_singular, triangle
 from jifv.significance import Significance
 
@@ -57,6 +57,7 @@ def check_basis(basis: ArrayLike, features: int) -> None:
         ValueError: The shape is another, or the columns are not finite and orthonormal (not checked while
             tracing).
     """
+    check_array("basis", basis)
     shape = jnp.shape(basis)
     if len(shape) != 2 or shape[0] != features:
         raise ValueError(f"basis must have shape (n, q) with n = {features} features, got {shape}")
