@@ -13,15 +13,12 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from jifv._core.check import check_array, check_floats, check_nonnegative, check_positive, concrete
+from jifv._core.check import check_array, check_floats, check_nonnegative, check_positive, check_range, concrete
 
 # Square root of the covariance of ImageNet's colours, from Lucid (lucid/optvis/param/color.py): one row each for red,
 # green and blue, one column per decorrelated colour, the longest of unit length.
 _COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _COLORS /= np.linalg.norm(_COLORS, axis=0).max()
-
-# How far resampling or a colour matrix may take an image beyond [0, 1]: rounding, and no more.
-_BEYOND = 1e-3
 
 
 class Parametrization(NamedTuple):
@@ -233,10 +230,7 @@ def _image(x: Array | np.ndarray, shape: tuple[int, int, int]) -> Float[Array, "
         return jnp.asarray(x) / 255
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"image must hold floats in [0, 1] or bytes (uint8), got {x.dtype}")
-    if concrete(x):
-        low, high = np.min(x), np.max(x)  # NaN if any entry is
-        if not (low >= -_BEYOND and high <= 1 + _BEYOND):
-            raise ValueError(f"image must have values in [0, 1], got {low:.4g} to {high:.4g}; divide bytes by 255")
+    check_range("image", x, 0, 1, "; divide bytes by 255")
     return jnp.asarray(x)
 
 

@@ -20,6 +20,7 @@ from jifv._core.check import check_count, check_objectives, check_positive, conc
 from jifv._core.devices import check_mesh, divisible, gather, scatter
 from jifv._core.progress import bar
 from jifv._visualize import adam, lbfgs
+from jifv._visualize.flat import FlatResponseWarning, check_dependence, warn_if_flat
 from jifv._visualize.gradient import all_finite, evaluate, norm
 from jifv._visualize.result import Visualization
 from jifv._visualize.settings import Settings, check_settings
@@ -28,6 +29,7 @@ from jifv.response import Response, feature_count
 from jifv.significance import Objective, Significance, cosine
 
 __all__ = [
+    "FlatResponseWarning",
     "Settings",
     "State",
     "Visualization",
@@ -78,12 +80,15 @@ def visualize(
     Returns:
         Realizations in the order of the objectives, with the objective function that they maximize.
 
+    Warns:
+        FlatResponseWarning: The gradient is exactly 0 for every sample, so that nothing can be optimized.
+
     Raises:
         TypeError: `f` or `significance` is not a hashable function, `significance` does not return one number, the
             parameters are not real floating-point numbers, `settings` or `mesh` is something else, or `batch_size` is
             not an integer.
         ValueError: The batch is empty, shapes do not fit, an objective is zero or not finite, parameters are
-            not finite, or `batch_size` < 1.
+            not finite, `batch_size` < 1, or f does not depend on its parameters.
     """
     parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
     _check(f, parameters, objectives, significance, settings)
@@ -103,10 +108,12 @@ def visualize(
             # Repeating the last sample gives every batch the same shape, and so one compilation.
             samples = divisible(np.minimum(np.arange(first, first + batch_size), count - 1), mesh)
             kept = min(batch_size, count - first)
-            state = scatter(_start(parameters[samples], objectives[samples], significance, settings), mesh)
+            begun = state = scatter(_start(parameters[samples], objectives[samples], significance, settings), mesh)
             done = 0
             while not finished(state):
                 state = advance(f, state, _STEPS_PER_REPORT)
+                if first == done == 0:
+                    warn_if_flat(f, begun, state)
                 report(kept * (int(state.step) - done))
                 done = int(state.step)
             report(kept * (total - done))
@@ -232,7 +239,9 @@ def _check(f: Response, parameters: Array, objectives: Array, significance: Obje
             raise TypeError(f"{name} must be hashable to be compiled once: wrap it in a function") from None
     if parameters.ndim == 0 or parameters.shape[0] == 0:
         raise ValueError(f"parameters must hold at least one sample on the first axis, got shape {parameters.shape}")
-    features = feature_count(f, jax.ShapeDtypeStruct(parameters.shape[1:], parameters.dtype))
+    sample = jax.ShapeDtypeStruct(parameters.shape[1:], parameters.dtype)
+    features = feature_count(f, sample)
+    check_dependence(f, sample)
     check_objectives(objectives, features)
     if objectives.shape != (parameters.shape[0], features):
         raise ValueError(

@@ -202,7 +202,7 @@ def test_first_lines_are_sentences():
     complain(wrong)
 
 
-SECTIONS = ("Args:", "Returns:", "Yields:", "Raises:", "Attributes:", "Example:", "Examples:", "Note:")
+SECTIONS = ("Args:", "Returns:", "Yields:", "Raises:", "Attributes:", "Example:", "Examples:", "Note:", "Warns:")
 
 
 def test_sections_of_docstrings_are_googles_and_capital():

@@ -28,7 +28,7 @@ OPTIMIZING = {
 @pytest.mark.parametrize("settings", [{}, None, 3])
 @pytest.mark.parametrize("function", [*OPTIMIZING.values(), lambda **o: jifv.visualization.start(f, P, V, **o)])
 def test_settings_that_are_none(function, settings):
-    with pytest.raises(TypeError, match="settings must be jifv.Settings, got"):
+    with pytest.raises(TypeError, match=r"settings must be jifv\.Settings, got"):
         function(settings=settings)
 
 
