@@ -21,13 +21,14 @@ from jifv._core.check import check_fraction, check_objectives
 from jifv._core.devices import check_mesh, in_turn, over_samples
 from jifv._core.progress import bar
 from jifv._core.tuning import compiler_options
+from jifv._invert.doubt import FAR, NotStationaryWarning, warn_if_far
 from jifv._invert.solve import Inversion, check_basis, solve
 from jifv._visualize.result import Visualization, unpacked
 from jifv.jacobian import compress, linearize
 from jifv.response import Response, feature_count
 from jifv.significance import Significance, check_invertible
 
-__all__ = ["Inversion", "invert", "invert_at", "invert_batch", "stationarity"]
+__all__ = ["FAR", "Inversion", "NotStationaryWarning", "invert", "invert_at", "invert_batch", "stationarity"]
 
 
 def invert(
@@ -139,6 +140,9 @@ def invert_batch(
     Returns:
         The `Inversion`, in the order of the samples.
 
+    Warns:
+        NotStationaryWarning: Samples have a `stationarity` above `FAR`: no objective makes their gradient small.
+
     Raises:
         TypeError: As `linearize` and `invert`.
         ValueError: As `linearize` and `invert`, there are no samples, or `significance` is not that of the
@@ -158,7 +162,9 @@ def invert_batch(
         for inversion in in_turn(partial(_compiled(mesh), f, basis, **options), mesh, parameters):
             inversions.append(inversion)
             advance()
-    return jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *inversions)
+    found = jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *inversions)
+    warn_if_far(found.stationarity)
+    return found
 
 
 def stationarity(

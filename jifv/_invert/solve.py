@@ -31,7 +31,8 @@ class Inversion(NamedTuple):
         dead: Features with rᵢ = 0 and a zero row in J, or one as short as `dead_tolerance` says, shape (*batch, n).
             This gradient says nothing about them.
         stationarity: σ_q/σ₁ over the active directions, shape (*batch,), in [0, 1]: how far the realization is from
-            stationary even for this objective, see `stationarity`. NaN where v is.
+            stationary even for this objective, see `stationarity`. Above `jifv.inversion.FAR` the realization was
+            hardly optimized for any objective. NaN where v is.
     """
 
     objective: Float[Array, "*batch n"]

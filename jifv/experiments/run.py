@@ -154,7 +154,7 @@ def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> 
     """Find critical spaces, choose the one that predicts the known objectives best, and predict with it."""
     objectives, seconds = problem.objectives, {}
     spaces, bases = [], [np.eye(objectives.shape[1], dtype=objectives.dtype)]
-    predictions, gaps = [realized.prediction], [realized.gap]
+    predictions, gaps, rests = [realized.prediction], [realized.gap], [realized.last_singular_value]
     if realized.compressed is not None:
         used = np.flatnonzero(realized.usable)[: experiment.critical_samples]
         with _timed(seconds, "critical"):
@@ -165,6 +165,7 @@ def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> 
             inversion = together(solve, problem.mesh, realized.response, realized.compressed)
             predictions.append(inversion.objective)
             gaps.append(inversion.gap)
+            rests.append(inversion.stationarity)
     usable = realized.usable
     support = [1.0, *(space.gap for space in spaces)]
     choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable], gaps=support)
@@ -174,6 +175,7 @@ def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> 
         basis=bases[choice.index],
         prediction=predictions[choice.index],
         gap=gaps[choice.index],
+        stationarity=rests[choice.index],
     )
     # Algorithm 1 runs once for all samples: each gets an equal share.
     return calibrated, {name: value / experiment.samples for name, value in seconds.items()}

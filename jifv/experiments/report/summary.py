@@ -69,8 +69,7 @@ def cell_summary(results: Results) -> dict[str, Any]:
     """Summarize one experiment."""
     realized, evaluation = results.realized, results.evaluation
     found = flags(results)
-    values = np.where(np.isfinite(realized.singular_values), realized.singular_values, 0)
-    last = realized.singular_values[:, -1] / np.where(values.max(-1) > 0, values.max(-1), np.nan)
+    last = realized.last_singular_value
     return {
         **settings_of(results),
         "seconds_per_sample": results.seconds,
