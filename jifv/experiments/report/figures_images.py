@@ -122,7 +122,8 @@ def _weights(axes: Axes, vectors: dict[str, np.ndarray], names: tuple[str, ...],
     axes.set_yticks(places, [names[feature] for feature in features])
     axes.invert_yaxis()
     axes.margins(x=0.03)
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=(1, 2, 5, 10)))
+    # So few that they have room beside long names of features.
+    axes.xaxis.set_major_locator(MaxNLocator(2, steps=(1, 2, 4, 5, 10), min_n_ticks=2))
     plain(axes, "x")
     axes.tick_params(labelsize=5.5)
 
