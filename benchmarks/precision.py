@@ -13,6 +13,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 from harness import pairs
+from harness.networks import complement_of_ones
 from harness.tables import Table
 from harness.tensor_cores import emulated
 
@@ -54,11 +55,6 @@ def row(cell, problem, basis, steps):
     rest = np.median(jifv.stationarity(end.response, jacobians, problem.objectives, significance=d))
     angles = float(np.median(predicted)), float(np.percentile(predicted, 90)), float(np.median(response))
     return *angles, float(rest)
-
-
-def complement_of_ones(features):
-    """An orthonormal basis of the shifts that a softmax sees."""
-    return np.linalg.svd(np.ones((1, features)))[2][1:].T.astype(np.float32)
 
 
 def main():

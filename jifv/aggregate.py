@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jifv._core.check import check_floats, check_positive
+from jifv._core.check import check_array, check_floats, check_positive
 from jifv._smoothing.twins import rounded_by
 
 Aggregation: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
@@ -98,6 +98,7 @@ def identity(activations: Float[Array, " n"]) -> Float[Array, " n"]:
         TypeError: `activations` does not hold floats.
         ValueError: `activations` is not of shape (n,).
     """
+    check_array("activations", activations)
     if activations.ndim != 1 or activations.size == 0:
         raise ValueError(f"activations must have shape (n,), got {activations.shape}")
     check_floats("activations", activations)
@@ -114,6 +115,7 @@ def first(count: int, aggregation: Aggregation) -> Aggregation:
     check_positive("count", count)
 
     def aggregate(activations: Float[Array, "*positions n"]) -> Float[Array, " count"]:
+        check_array("activations", activations)
         if activations.ndim == 0 or activations.shape[-1] < count:
             raise ValueError(f"count must not exceed the features, got {count} for shape {activations.shape}")
         return aggregation(activations[..., :count])
@@ -122,6 +124,7 @@ def first(count: int, aggregation: Aggregation) -> Aggregation:
 
 
 def _check_positions(activations: Array) -> None:
+    check_array("activations", activations)
     if activations.ndim != 3 or activations.size == 0:
         raise ValueError(f"activations must have shape (h, w, n), got {activations.shape}")
     check_floats("activations", activations)

@@ -15,8 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from jifv._core.check import check_floats, check_positive, check_real
+from jifv._core.check import check_array, check_floats, check_positive, check_real
 from jifv._visualize.result import Visualization, unpacked
+from jifv._visualize.settings import check_settings
 from jifv.response import Response
 from jifv.significance import Objective
 from jifv.visualization import Settings, visualize
@@ -43,11 +44,14 @@ def angle(
         TypeError: a or b is not real.
         ValueError: The last axes differ, or from n, or q = 0.
     """
+    check_array("a", a)
+    check_array("b", b)
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-1]:
         raise ValueError(f"a and b must share their last axis, got shapes {a.shape} and {b.shape}")
     check_real("a", a)
     check_real("b", b)
     if basis is not None:
+        check_array("basis", basis)
         if basis.shape[0] != a.shape[-1]:
             raise ValueError(f"basis must have {a.shape[-1]} rows, one per feature, got shape {basis.shape}")
         if basis.shape[1] == 0:
@@ -78,6 +82,8 @@ def beta(
         TypeError: An array is not real.
         ValueError: The shapes do not fit.
     """
+    check_array("singular_vectors", singular_vectors)
+    check_array("objectives", objectives)
     if singular_vectors.shape[:-1] != objectives.shape:
         raise ValueError(
             f"objectives must have the shape of singular_vectors without the last axis, "
@@ -113,6 +119,8 @@ def ssim(
         TypeError: x or y does not hold floats, but bytes, say, whose values would leave [0, 1].
         ValueError: The shapes differ, or images are smaller than the window.
     """
+    check_array("x", x)
+    check_array("y", y)
     if x.ndim < 3 or x.shape != y.shape:
         raise ValueError(f"x and y must share one shape (..., H, W, C), got {x.shape} and {y.shape}")
     check_floats("x", x)
@@ -147,10 +155,9 @@ def reoptimize(
 
     Args:
         f: Response function of one sample.
-        realizations: What `visualize` returned, or the p of each sample.
+        realizations: What `visualize` returned, with its priors and transformations, or the p of each sample.
         objectives: Predicted, target or other objectives, one for each realization.
-        significance: What to maximize. A `Visualization` carries its own, with its priors and transformations; for an
-            array it has no default.
+        significance: What to maximize. A `Visualization` carries its own; for an array it has no default.
         steps: Steps of Adam.
         settings: Learning rate and `precision`; its numbers of steps are not used, nor `adam_precision`.
         batch_size: See `visualize`.
@@ -166,16 +173,16 @@ def reoptimize(
         ValueError: See `visualize`, `steps` < 1, or `significance` is not that of the realizations.
     """
     check_positive("steps", steps)
+    check_settings(settings)
     parameters, objective = unpacked(realizations, significance)
     settings = replace(settings, adam_steps=steps, anneal=0.0, lbfgs_steps=0, adam_precision=None)
-    own = realizations if isinstance(realizations, Visualization) else None
+    own = vars(realizations) if isinstance(realizations, Visualization) else {}
     return visualize(
         f,
         parameters,
         objectives,
         significance=objective,
-        priors=own.priors if own else (),
-        transformations=own.transformations if own else None,
+        **{name: own[name] for name in ("priors", "transformations") if name in own},
         settings=settings,
         batch_size=batch_size,
         mesh=mesh,

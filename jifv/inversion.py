@@ -19,10 +19,11 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jifv._core.anew import warn_if_anew
 from jifv._core.check import check_positive
-from jifv._core.devices import in_turn, over_samples
+from jifv._core.devices import check_mesh, in_turn, over_samples
 from jifv._core.progress import bar
 from jifv._core.tuning import compiler_options
 from jifv._invert.check import check_fixed, check_gradients, check_linearization, check_options
+from jifv._invert.doubt import FAR, NotStationaryWarning, warn_if_far
 from jifv._invert.solve import Inversion, solve
 from jifv._invert.stationary import stationarity
 from jifv._invert.transformed import weighted
@@ -33,7 +34,7 @@ from jifv.priors import Prior, check_priors, prior_gradients
 from jifv.response import Response, feature_count
 from jifv.significance import Significance
 
-__all__ = ["Inversion", "invert", "invert_at", "invert_batch", "stationarity"]
+__all__ = ["FAR", "Inversion", "NotStationaryWarning", "invert", "invert_at", "invert_batch", "stationarity"]
 
 
 def invert(
@@ -169,11 +170,15 @@ def invert_batch(
     Returns:
         The `Inversion`, in the order of the samples.
 
+    Warns:
+        NotStationaryWarning: Samples have a `stationarity` above `FAR`: no objective makes their gradient small.
+
     Raises:
         TypeError: As `linearize` and `invert`.
         ValueError: As `linearize` and `invert`, there are no samples, or `significance` is not that of the
             realizations; the transformations are not fixed, or there is a basis as well; before f is evaluated.
     """
+    check_mesh(mesh)
     parameters, objective = unpacked(realizations, significance)
     shape, dtype = jnp.shape(parameters), jnp.result_type(parameters)
     if not shape or not shape[0]:
@@ -201,7 +206,9 @@ def invert_batch(
         for inversion in in_turn(partial(_compiled(mesh), f, basis, bits, priors=priors, **options), mesh, parameters):
             inversions.append(inversion)
             advance()
-    return jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *inversions)
+    found = jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *inversions)
+    warn_if_far(found.stationarity)
+    return found
 
 
 @cache

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jifv._core.check import check_floats, check_positive
+from jifv._core.check import check_array, check_floats, check_positive
 from jifv._core.linalg import triangle
 from jifv._core.tuning import rows_at_once
 from jifv.response import Response, feature_count
@@ -105,6 +105,7 @@ def compress(jacobian: Float[Array, "*batch n m"]) -> Float[Array, "*batch n k"]
         TypeError: `jacobian` does not hold real floating-point numbers.
         ValueError: `jacobian` has fewer than two axes, or an empty one.
     """
+    check_array("jacobian", jacobian)
     if jacobian.ndim < 2 or 0 in jacobian.shape:
         raise ValueError(f"jacobian must have shape (*batch, n, m) with no empty axis, got {jacobian.shape}")
     check_floats("jacobian", jacobian)

@@ -4,6 +4,7 @@ The sparseness of v in Rⁿ is (√n - ‖v‖₁ / ‖v‖₂) / (√n - 1): 0 
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, ScalarLike
 
-from jifv._core.check import check_floats, check_positive, concrete
+from jifv._core.check import check_array, check_count, check_floats, check_positive, concrete
 
 
 def sparseness(v: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
@@ -122,7 +123,7 @@ def sparse_objectives(
 
 
 def canonical_objectives(
-    indices: Int[ArrayLike, " count"], features: int, *, dtype: DTypeLike = float
+    indices: Int[ArrayLike, " count"] | Sequence[int], features: int, *, dtype: DTypeLike = float
 ) -> Float[Array, "count features"]:
     """Make canonical objectives: row i is 1 at `indices[i]` and 0 elsewhere.
 
@@ -131,6 +132,10 @@ def canonical_objectives(
         ValueError: `features` is not positive, `indices` is no vector, or an index is outside [0, features).
     """
     check_positive("features", features)
+    if isinstance(indices, (list, tuple)):
+        for index in indices:
+            check_count("indices", index)
+        indices = np.array(indices, int)
     if np.ndim(indices) != 1:
         raise ValueError(f"indices must be a vector, got shape {np.shape(indices)}")
     if not jnp.issubdtype(jnp.result_type(indices), jnp.integer):
@@ -143,6 +148,7 @@ def canonical_objectives(
 
 
 def _feature_count(v: Array) -> int:
+    check_array("v", v)
     if v.ndim == 0 or v.shape[-1] == 0:
         raise ValueError(f"v must have a last axis of at least one feature, got shape {v.shape}")
     check_floats("v", v)

@@ -4,8 +4,8 @@ x is an image with values in (0, 1), or for `geometry` a frame of mask, normals 
 sample; use `jax.vmap` for a batch.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,12 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from jifv._core.check import check_floats, check_nonnegative, check_positive, concrete
+from jifv._core.check import check_array, check_floats, check_nonnegative, check_positive, check_range, concrete
 
 # Square root of the covariance of ImageNet's colours, from Lucid (lucid/optvis/param/color.py): one row each for red,
 # green and blue, one column per decorrelated colour, the longest of unit length.
 _COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _COLORS /= np.linalg.norm(_COLORS, axis=0).max()
-
-# How far resampling or a colour matrix may take an image beyond [0, 1]: rounding, and no more.
-_BEYOND = 1e-3
 
 
 class Parametrization(NamedTuple):
@@ -39,7 +36,7 @@ class Parametrization(NamedTuple):
 
 
 def pixels(
-    shape: tuple[int, int, int], *, decorrelate_colors: bool = False, std: float = 0.01, dtype: DTypeLike = float
+    shape: Sequence[int], *, decorrelate_colors: bool = False, std: float = 0.01, dtype: DTypeLike = float
 ) -> Parametrization:
     """Make each pixel its own parameter: x = sigmoid(p), with p of shape (H, W, C).
 
@@ -61,7 +58,7 @@ def pixels(
             is negative or not finite; later, parameters or an image of another shape, or an image that is not finite
             or leaves [0, 1].
     """
-    _check_image_shape(shape, decorrelate_colors)
+    shape = _image_shape(shape, decorrelate_colors)
     check_nonnegative("std", std)
 
     def init(key: PRNGKeyArray) -> Float[Array, "H W C"]:
@@ -79,7 +76,7 @@ def pixels(
 
 
 def fourier(
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     *,
     decay: float = 0.0,
     decorrelate_colors: bool = False,
@@ -109,7 +106,7 @@ def fourier(
         ValueError: `shape` is not three positive sizes, `decorrelate_colors` for other than three channels,
             `decay` or `std` is negative or not finite; later, as `pixels`.
     """
-    _check_image_shape(shape, decorrelate_colors)
+    shape = _image_shape(shape, decorrelate_colors)
     check_nonnegative("decay", decay)
     check_nonnegative("std", std)
     height, width, channels = shape
@@ -136,7 +133,7 @@ def fourier(
 
 
 def geometry(
-    shape: tuple[int, int],
+    shape: Sequence[int],
     *,
     mask: Literal["fixed", "continuous"] = "fixed",
     std: float = 0.01,
@@ -176,7 +173,7 @@ def geometry(
         ValueError: `shape` is not two positive sizes, `mask` is another word, `std` is negative or not finite;
             later, parameters or a frame of another shape.
     """
-    _check_sizes(shape, ("height", "width"))
+    shape = _sizes(shape, ("height", "width"))
     if mask not in ("fixed", "continuous"):
         raise ValueError(f"mask must be 'fixed' or 'continuous', got {mask!r}")
     check_nonnegative("std", std)
@@ -233,24 +230,24 @@ def _image(x: Array | np.ndarray, shape: tuple[int, int, int]) -> Float[Array, "
         return jnp.asarray(x) / 255
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"image must hold floats in [0, 1] or bytes (uint8), got {x.dtype}")
-    if concrete(x):
-        low, high = np.min(x), np.max(x)  # NaN if any entry is
-        if not (low >= -_BEYOND and high <= 1 + _BEYOND):
-            raise ValueError(f"image must have values in [0, 1], got {low:.4g} to {high:.4g}; divide bytes by 255")
+    check_range("image", x, 0, 1, "; divide bytes by 255")
     return jnp.asarray(x)
 
 
-def _check_image_shape(shape: tuple[int, int, int], decorrelate_colors: bool) -> None:
-    _check_sizes(shape, ("height", "width", "channels"))
-    if decorrelate_colors and shape[2] != 3:
-        raise ValueError(f"decorrelate_colors needs 3 channels, red, green and blue, got {shape[2]}")
+def _image_shape(shape: Sequence[int], decorrelate_colors: bool) -> tuple[int, int, int]:
+    sizes = _sizes(shape, ("height", "width", "channels"))
+    if decorrelate_colors and sizes[2] != 3:
+        raise ValueError(f"decorrelate_colors needs 3 channels, red, green and blue, got {sizes[2]}")
+    return sizes
 
 
-def _check_sizes(shape: tuple[int, ...], names: tuple[str, ...]) -> None:
-    if len(shape) != len(names):
+def _sizes(shape: Sequence[int], names: tuple[str, ...]) -> Any:
+    """Return a shape as a tuple of integers, after checking that it has a positive size for each name."""
+    if not isinstance(shape, Sequence) or len(shape) != len(names):
         raise ValueError(f"shape must be ({', '.join(names)}), got {shape}")
     for name, size in zip(names, shape, strict=True):
         check_positive(name, size)
+    return tuple(map(int, shape))
 
 
 def _check_parameters(p: Array, shape: tuple[int, ...]) -> None:
@@ -259,5 +256,6 @@ def _check_parameters(p: Array, shape: tuple[int, ...]) -> None:
 
 
 def _check_shape(name: str, array: Array | np.ndarray, shape: tuple[int, ...]) -> None:
-    if jnp.shape(array) != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {jnp.shape(array)}; use jax.vmap for a batch")
+    check_array(name, array)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}; use jax.vmap for a batch")

@@ -45,7 +45,8 @@ def compose(
 
     Args:
         apply: Parametrization φ, p -> x.
-        network: Network N up to the tapped layer, x -> a, with a of shape (h, w, n) or (n,).
+        network: Network N up to the tapped layer, x -> a, with a of shape (h, w, n) or (n,). It gets images in [0, 1]
+            from φ: scale them where the network takes 0 to 255 or other units, `lambda x: network(255 * x)`.
         aggregate: Aggregation A, a -> r.
 
     Returns:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jifv._core.check import check_floats, check_fraction, check_nonnegative, check_objectives, check_real
+from jifv._core.check import check_array, check_floats, check_fraction, check_nonnegative, check_objectives, check_real
 
 Objective: TypeAlias = Callable[[Float[Array, " n"], Float[Array, " n"]], Float[Array, ""]]
 """What `jifv.visualize` maximizes for one sample: (r, v) -> d. A `Significance`, or a function of the user's."""
@@ -132,6 +132,8 @@ def cosine(r: Float[Array, "*#batch n"], v: Float[Array, "*#batch n"]) -> Float[
         TypeError: `r` does not hold floats, or `v` is not real.
         ValueError: The last axes differ.
     """
+    check_array("r", r)
+    check_array("v", v)
     if r.ndim == 0 or v.ndim == 0 or r.shape[-1] != v.shape[-1]:
         raise ValueError(f"r and v must share their last axis, got shapes {r.shape} and {v.shape}")
     check_floats("r", r)
@@ -153,6 +155,7 @@ def check_invertible(significance: object) -> None:
 
 
 def _check_features(r: Array) -> None:
+    check_array("r", r)
     if r.ndim == 0:
         raise ValueError("r must have the features as its last axis, got a scalar")
     check_floats("r", r)
@@ -160,6 +163,7 @@ def _check_features(r: Array) -> None:
 
 def _project(r: Array, x: Array) -> Array:
     """Compute the projection r̂ r̂ᵀ x."""
+    check_array("x", x)
     if x.shape[: r.ndim] != r.shape or x.ndim > r.ndim + 1:
         raise ValueError(f"x must have shape {r.shape} or that and one axis more, got {x.shape}")
     check_real("x", x)

@@ -105,7 +105,7 @@ class Smoothed:
         return f"Smoothed({name}, width={self.smoothing:g}, {len(self.sites)} kinks, {len(self.left_alone)} left alone)"
 
     def table(self) -> str:
-        """What was rounded, replaced and left alone, as text with a line for each."""
+        """Write a report: one line for each kink that is rounded, replaced or left alone."""
         lines = [repr(self)]
         lines += [f"  rounded    {_line(site)}  width {site.width:.4g}" for site in self.sites]
         lines += [f"  replaced   {_line(each)}: {each.reason}" for each in self.replaced]
@@ -204,7 +204,7 @@ def _program(function: Callable, x: Array | np.ndarray) -> tuple[Program, Any, l
 
 
 def _calibrate(program: Program, samples: np.ndarray) -> list[Measured]:
-    """What met each kink, over all samples."""
+    """Measure what reaches each kink, over all samples."""
     # It runs a few times: a good program is not worth the seconds that it takes LLVM.
     hasty = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
     # Compiled here, it runs also while another function is being traced.
@@ -217,7 +217,7 @@ def _calibrate(program: Program, samples: np.ndarray) -> list[Measured]:
 
 
 def _verdict(kink: Kink, found: Measured, width: float) -> float | str:
-    """The width of a kink, or why it is left alone."""
+    """Choose the width of a kink, or say why it is left alone."""
     squares, count, jump, turn, slope = (float(each) for each in found)
     if np.isnan(squares):
         raise ValueError(f"inputs must lead to finite activations, got NaN at {kink.kind} in {kink.source}")
@@ -241,7 +241,7 @@ def _verdict(kink: Kink, found: Measured, width: float) -> float | str:
 
 
 def _samples(inputs: Any) -> np.ndarray:
-    """The samples to calibrate on."""
+    """Check the samples to calibrate on, or draw them for a given shape."""
     if isinstance(inputs, jax.ShapeDtypeStruct) or (
         isinstance(inputs, Sequence) and all(isinstance(side, (int, np.integer)) for side in inputs)
     ):

@@ -19,12 +19,13 @@ from jaxtyping import Array, Float
 
 from jifv._core.anew import warn_if_anew
 from jifv._core.check import check_count, check_objectives, check_positive, concrete
-from jifv._core.devices import divisible, gather, scatter
+from jifv._core.devices import check_mesh, divisible, gather, scatter
 from jifv._core.progress import bar
 from jifv._visualize import adam, lbfgs
+from jifv._visualize.flat import FlatResponseWarning, check_dependence, warn_if_flat
 from jifv._visualize.gradient import all_finite, evaluate_state, norm
 from jifv._visualize.result import Visualization
-from jifv._visualize.settings import Settings
+from jifv._visualize.settings import Settings, check_settings
 from jifv._visualize.state import Best, State, load_state, save_state
 from jifv.ensemble import Ensemble, check_ensemble
 from jifv.priors import Prior, check_priors
@@ -32,6 +33,7 @@ from jifv.response import Response, feature_count
 from jifv.significance import Objective, Significance, cosine
 
 __all__ = [
+    "FlatResponseWarning",
     "Settings",
     "State",
     "Visualization",
@@ -87,16 +89,21 @@ def visualize(
     Returns:
         Realizations in the order of the objectives, with the objective function that they maximize.
 
+    Warns:
+        FlatResponseWarning: The gradient is exactly 0 for every sample, so that nothing can be optimized.
+
     Raises:
         TypeError: `f` or `significance` is not a hashable function, `significance` or a prior does not return one
-            number, the parameters are not real floating-point numbers, or `batch_size` is not an integer.
+            number, the parameters are not real floating-point numbers, `settings` or `mesh` is something else, or
+            `batch_size` is not an integer.
         ValueError: The batch is empty, shapes do not fit, an objective is zero or not finite, parameters are
-            not finite, or `batch_size` < 1; priors of the image or transformations for an f that `compose` has not
-            made, or transformations drawn anew with L-BFGS.
+            not finite, `batch_size` < 1, or f does not depend on its parameters; priors of the image or transformations
+            for an f that `compose` has not made, or transformations drawn anew with L-BFGS.
     """
     parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
     aim = significance, tuple(priors), transformations
     _check(f, parameters, objectives, *aim, settings)
+    check_mesh(mesh)
     warn_if_anew("f", f)
     if not isinstance(significance, Significance):
         warn_if_anew("significance", significance)
@@ -116,10 +123,12 @@ def visualize(
             # Repeating the last sample gives every batch the same shape, and so one compilation.
             samples = divisible(np.minimum(np.arange(first, first + batch_size), count - 1), mesh)
             kept = min(batch_size, count - first)
-            state = scatter(_start(parameters[samples], objectives[samples], *aim, settings), mesh)
+            begun = state = scatter(_start(parameters[samples], objectives[samples], *aim, settings), mesh)
             done = 0
             while not finished(state):
                 state = advance(f, state, _STEPS_PER_REPORT)
+                if first == done == 0:
+                    warn_if_flat(f, begun, state)
                 report(kept * (int(state.step) - done))
                 done = int(state.step)
             report(kept * (total - done))
@@ -253,6 +262,7 @@ def _check(
     transformations: Ensemble | None,
     settings: Settings,
 ) -> None:
+    check_settings(settings)
     for name, function in (("f", f), ("significance", significance)):
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {function!r}")
@@ -262,9 +272,10 @@ def _check(
             raise TypeError(f"{name} must be hashable to be compiled once: wrap it in a function") from None
     if parameters.ndim == 0 or parameters.shape[0] == 0:
         raise ValueError(f"parameters must hold at least one sample on the first axis, got shape {parameters.shape}")
-    one = jax.ShapeDtypeStruct(parameters.shape[1:], parameters.dtype)
-    features = feature_count(f, one)
-    check_priors(f, priors, one)
+    sample = jax.ShapeDtypeStruct(parameters.shape[1:], parameters.dtype)
+    features = feature_count(f, sample)
+    check_dependence(f, sample)
+    check_priors(f, priors, sample)
     if transformations is not None:
         check_ensemble(f, transformations)
         if transformations.anew and settings.lbfgs_steps:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from jifv._core.check import check_nonnegative
+from jifv._core.check import check_nonnegative, check_range
 from jifv.models.files import cache
 from jifv.models.files.convert import CARDS, convert
 from jifv.models.files.storage import check_digest, digest, read_weights
 from jifv.models.networks import densenet, frames, googlenet, srnet
-from jifv.parametrize import fourier, geometry
+from jifv.parametrize import fourier, geometry, pixels
 from jifv.smoothing import smooth
 
 _SHIPPED = Path(__file__).parent / "weights"
@@ -30,7 +30,8 @@ class Network(NamedTuple):
 
     Attributes:
         apply: Pure function from one input (H, W, C) to the layer's activations, (h, w, n) or (n,); batch it with
-            `jax.vmap`.
+            `jax.vmap`. Raises `ValueError` for values outside the network's range, such as an image of 0 to 255, unless
+            they are being traced by `jax.jit`.
         input_shape: (H, W, C).
         output_shape: (h, w, n) or (n,).
         name: Name that the network was loaded by.
@@ -40,7 +41,7 @@ class Network(NamedTuple):
             GoogLeNet has indices there too, in the order of ILSVRC-2012. Ten scores of a DenseNet-BC are assumed to be
             CIFAR-10's unless the file's metadata lists `classes`, separated by commas.
         card: The model card (Markdown): data, recipe, accuracy, licence.
-        digest: sha256 of the weights and the smoothing, independent of the file format.
+        digest: SHA-256 of the weights and the smoothing, independent of the file format.
     """
 
     apply: Callable[[jax.Array], jax.Array]
@@ -135,7 +136,7 @@ def load(
     tapped: str = model.layer_names[-1] if layer is None else layer
     if tapped not in model.layer_names:
         raise ValueError(f"layer must be one of {', '.join(model.layer_names)}, got {layer!r}")
-    apply = _tap(model, variables, (*size, kind.channels), name=name, layer=tapped, content=kind.content)
+    apply = _tap(model, variables, (*size, kind.channels), kind, name=name, layer=tapped)
     output_shape = jax.eval_shape(apply, jax.ShapeDtypeStruct((*size, kind.channels), jnp.float32)).shape
     if smoothing:
         metadata = {**metadata, "smoothing": repr(float(smoothing))}
@@ -160,7 +161,8 @@ class _Kind(NamedTuple):
     """An architecture: everything about a network except the values of its weights.
 
     `module` makes the network from a file's shapes and metadata; `shapes` returns the shapes that its weights must
-    have. `size` is the side of an input. `outputs` names the channels of the last layer, if there are equally many.
+    have. `size` is the side of an input, whose values are between `least` and 1. `outputs` names the channels of the
+    last layer, if there are equally many.
     """
 
     title: str
@@ -169,6 +171,7 @@ class _Kind(NamedTuple):
     size: int
     channels: int
     content: str
+    least: int = 0
     outputs: tuple[str, ...] = ()
 
 
@@ -198,6 +201,7 @@ _SRNET = _Kind(
     size=32,
     channels=len(frames.INPUT_CHANNELS),
     content="mask in [-1, 1], normal and depth",
+    least=-1,
     outputs=frames.OUTPUT_CHANNELS,
 )
 
@@ -318,7 +322,7 @@ def _read(path: Path, name: str, kind: _Kind) -> tuple[Any, dict, Mapping[str, s
 
 
 def _tap(
-    model: Any, variables: dict, input_shape: tuple[int, int, int], *, name: str, layer: str, content: str
+    model: Any, variables: dict, input_shape: tuple[int, int, int], kind: _Kind, *, name: str, layer: str
 ) -> Callable[[jax.Array], jax.Array]:
     variables = jax.tree.map(jnp.asarray, variables)
 
@@ -326,7 +330,8 @@ def _tap(
         if x.shape != input_shape:
             raise ValueError(f"x must have shape {input_shape} for {name}, got {x.shape}; use jax.vmap for a batch")
         if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"x must hold floats, {content}, for {name}, got {x.dtype}; divide bytes by 255")
+            raise TypeError(f"x must hold floats, {kind.content}, for {name}, got {x.dtype}; divide bytes by 255")
+        check_range("x", x, kind.least, 1, f" for {name}, which takes {kind.content}")
         return model.apply(jax.tree.map(lambda leaf: leaf.astype(x.dtype), variables), x[None], layer=layer)[0]
 
     return apply
@@ -337,6 +342,7 @@ def _typical_inputs(shape: tuple[int, int, int]) -> jax.Array:
     images = jax.vmap(lambda key: phi.apply(phi.init(key)))(jax.random.split(jax.random.key(0), 4))
     if not frames.is_frame(shape[2]):
         return images
-    # A frame whose azimuth, polar angle, depth and mask vary as the colours of a natural image do.
-    surface = geometry(shape[:2], mask="continuous")
-    return jax.vmap(surface.apply)(jax.scipy.special.logit(images[..., :4]))
+    # A frame whose azimuth, polar angle, depth and mask vary as the colours of a natural image do. `pixels` keeps the
+    # parameters of black and white finite.
+    surface, colours = geometry(shape[:2], mask="continuous"), pixels((*shape[:2], 4))
+    return jax.vmap(lambda image: surface.apply(colours.invert(image[..., :4])))(images)

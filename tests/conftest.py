@@ -11,6 +11,10 @@ from pathlib import Path
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
+# Nearly all the time of a test is that of compiling it, once, for a handful of numbers: LLVM need not optimize. Before
+# JAX is imported, and for the processes that tests start as well.
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]).strip()
+
 import hypothesis
 import jax
 import jaxtyping

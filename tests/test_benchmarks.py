@@ -129,7 +129,9 @@ def test_memory_is_that_of_the_step():
 # The scripts.
 
 
-@pytest.mark.parametrize("name", ["critical", "fv_step", "growth", "inversion", "jacobian", "roofline", "smoothing"])
+@pytest.mark.parametrize(
+    "name", ["critical", "fv_step", "gradients", "growth", "inversion", "jacobian", "roofline", "smoothing"]
+)
 def test_help(name):
     command = [sys.executable, BENCHMARKS / f"{name}.py", "--help"]
     assert "--rounds" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

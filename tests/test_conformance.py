@@ -15,6 +15,8 @@ from support.conformance_table import CASES, WITHOUT_ARRAYS
 
 import jifv
 
+pytestmark = pytest.mark.filterwarnings("ignore::jifv.inversion.NotStationaryWarning")  # nothing was optimized
+
 FUNCTIONS = {name for name in jifv.__all__ if inspect.isfunction(getattr(jifv, name))}
 METHODS = {name for name, value in vars(jifv.Significance).items() if inspect.isfunction(value) and name[0] != "_"}
 JITTABLE = [name for name, case in CASES.items() if case.jit]

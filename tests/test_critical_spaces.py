@@ -113,9 +113,9 @@ def test_the_interval_of_one_threshold():
 
 
 @given(
-    features=st.integers(6, 16),
+    features=st.sampled_from([6, 15]),  # each shape is a compilation
     share=st.floats(0.05, 0.6),
-    samples=st.integers(4, 9),
+    samples=st.sampled_from([4, 9]),
     double=st.booleans(),
     noise=st.sampled_from([0, 1e-5, 1e-3]),
     seed=st.integers(0, 2**31),

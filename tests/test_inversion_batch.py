@@ -9,6 +9,8 @@ from jifv.jacobian import linearize_batch
 
 TWO = jifv.Significance(2)
 
+pytestmark = pytest.mark.filterwarnings("ignore::jifv.inversion.NotStationaryWarning")  # nothing was optimized
+
 
 @pytest.fixture(scope="module")
 def parameters():

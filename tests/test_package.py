@@ -3,6 +3,7 @@
 import configparser
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -123,6 +125,20 @@ def test_the_lowest_versions_are_the_lower_bounds():
         return {name: release(version) for name, version in versions.items()}
 
     assert releases(pinned) == releases(bounds)
+
+
+def test_pinned_requirements_are_whole_hashed_and_within_the_bounds():
+    """They are refreshed by `.ci/pin`, also when a dependency is added; they name no index."""
+    text = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.+!]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    assert "://" not in text
+    pinned = dict(line.split()[0].split("==") for line in lines)
+    assert lines == sorted(lines)
+    assert len(pinned) == len(lines)
+    for each in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+        wanted = Requirement(each)
+        assert wanted.specifier.contains(pinned[wanted.name]), each
 
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])

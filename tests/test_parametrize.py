@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.test_util import check_grads
 from scipy import special
 
 from jifv import parametrize
@@ -166,17 +165,6 @@ def test_black_and_white_have_finite_parameters(build):
 
 
 @pytest.mark.parametrize("build", BOTH.values(), ids=BOTH)
-def test_jit_vmap_and_grad(x64, build):
-    parametrization = build((4, 5, 2), std=1.0)
-    p = jax.vmap(parametrization.init)(jax.random.split(jax.random.key(0), 3))
-    single = jnp.stack([parametrization.apply(q) for q in p])
-    np.testing.assert_allclose(jax.jit(jax.vmap(parametrization.apply))(p), single, rtol=1e-12)
-    inverted = jnp.stack([parametrization.invert(x) for x in single])
-    np.testing.assert_allclose(jax.jit(jax.vmap(parametrization.invert))(single), inverted, atol=1e-12)
-    check_grads(jax.jit(parametrization.apply), (p[0],), order=1, modes=["fwd", "rev"])
-
-
-@pytest.mark.parametrize("build", BOTH.values(), ids=BOTH)
 def test_bad_image_shapes(unchecked, build):
     with pytest.raises(ValueError, match=r"shape must be \(height, width, channels\), got"):
         build((4, 4))
@@ -184,17 +172,6 @@ def test_bad_image_shapes(unchecked, build):
         build((4, 0, 3))
     with pytest.raises(TypeError, match="height must be a positive integer"):
         build((4.0, 4, 3))
-
-
-@pytest.mark.parametrize("build", BOTH.values(), ids=BOTH)
-def test_bad_parameters_and_images(unchecked, build):
-    parametrization = build((4, 4, 3))
-    p = parametrization.init(jax.random.key(0))
-    for bad in (p[None], p[:3], p.ravel()):
-        with pytest.raises(ValueError, match="parameters must have shape"):
-            jax.jit(parametrization.apply)(bad)
-    with pytest.raises(ValueError, match=r"image must have shape \(4, 4, 3\), got \(2, 4, 4, 3\)"):
-        jax.jit(parametrization.invert)(jnp.zeros((2, 4, 4, 3)))
 
 
 @pytest.mark.parametrize("bad", [-0.1, np.nan, np.inf])
@@ -291,17 +268,6 @@ def test_geometry_frames_at_the_borders():
     fixed = parametrize.geometry((1, 8))
     again[..., 0] = 1
     np.testing.assert_allclose(jax.jit(lambda x: fixed.apply(fixed.invert(x)))(x), again, atol=1e-6)
-
-
-@pytest.mark.parametrize("mask", MASKS)
-def test_geometry_jit_vmap_and_grad(x64, mask):
-    parametrization = parametrize.geometry((4, 5), mask=mask)
-    p = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 5, 3 if mask == "fixed" else 4)))
-    single = np.stack([parametrization.apply(q) for q in p])
-    np.testing.assert_allclose(jax.jit(jax.vmap(parametrization.apply))(p), single, atol=1e-14)
-    inverted = np.stack([parametrization.invert(x) for x in jnp.asarray(single)])
-    np.testing.assert_allclose(jax.jit(jax.vmap(parametrization.invert))(single), inverted, atol=1e-12)
-    check_grads(jax.jit(parametrization.apply), (p[0],), order=1, modes=["fwd", "rev"])
 
 
 def test_geometry_gradient_of_the_azimuth_vanishes_at_the_pole_only(x64):

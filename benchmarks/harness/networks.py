@@ -59,6 +59,11 @@ def inputs(name: str, batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return p, v / np.linalg.norm(v, axis=1, keepdims=True)
 
 
+def complement_of_ones(features: int) -> np.ndarray:
+    """An orthonormal basis of what a softmax sees of its scores: all but their common shift."""
+    return np.linalg.svd(np.ones((1, features)))[2][1:].T.astype(np.float32)
+
+
 def ours(name: str, path: str | Path, size: int) -> Callable:
     """f of one sample: p in pixels, for SRNet the geometry with a fixed mask, and max-mean of the layer."""
     import jifv

@@ -20,8 +20,10 @@ _DEER = 4
 @block("dncl", "dncl")
 def dncl(result):
     """README: the angles of the main example."""
-    (row,) = result.rows
-    features, dimension = row["features"], row["chosen_dimension"]
+    as_it_is, rounded = _kinked(result), _rounded(result)
+    features, dimension = as_it_is["features"], as_it_is["chosen_dimension"]
+    if rounded["chosen_dimension"] != dimension:
+        raise ValueError("the two networks have critical spaces of other dimensions: write a table for each")
     cells = [
         (f"prediction in R{_superscript(features)}", "prediction"),
         (f"prediction in V (dimension {dimension}), on V", "prediction_on_v"),
@@ -29,10 +31,11 @@ def dncl(result):
         ("random objective, on V", "random_on_v"),
     ]
     table = markdown(
-        ("angle to the target", "median", "90th percentile"),
-        [(label, *_median_and_p90(row, name)) for label, name in cells],
+        ("median angle to the target (90th percentile)", "network as it is", "rounded kinks"),
+        [(label, *map(_spread(name), (as_it_is, rounded))) for label, name in cells],
     )
-    return f"{table}\n\n{row['samples']} objectives, {_steps(row)} steps, seed {row['seed']}."
+    steps = f"{_steps(as_it_is)} steps, rounded {_steps(rounded)}"
+    return f"{table}\n\n{as_it_is['samples']} objectives, {steps}, seed {as_it_is['seed']}."
 
 
 @block("paper-gn4c", "gn4c-112", "gn4c-smooth-112", "gn4c-smooth-224")
@@ -52,20 +55,20 @@ def gn4c(*results):
 @block("paper-classes", "dncl", "dn4cl")
 def classes(*results):
     """Section 3.5: class scores in Rⁿ and on V."""
-    columns = ("", "samples", "steps", "prediction in R¹⁰", "on V", "90th percentile on V", "response on V")
+    columns = ("", "kinks", "samples", "steps", "prediction in R¹⁰", "on V", "90th percentile on V", "response on V")
     rows = []
     for row in (row for result in results for row in result.rows):
         angles = (row["angles"]["prediction"]["median"], *row["angles"]["prediction_on_v"].values())
         shares = (fixed(share) for share in row["beta"][:3])
         cells = (*map(degrees, angles), degrees(row["angles"]["response_on_v"]["median"]), *shares)
-        rows.append((_title(row), str(row["samples"]), _steps(row), *cells))
-    return markdown((*columns, "β₀", "β₁", "β₂"), rows)
+        rows.append((_title(row), _kinks(row), str(row["samples"]), _steps(row), *cells))
+    return markdown((*columns, "β₀", "β₁", "β₂"), rows, left=2)
 
 
 @block("paper-spaces", "dncl", "dn4cl")
 def spaces(*results):
     """Section 3.5: what Algorithm 1 finds."""
-    columns = ("", "dimension of V", "threshold ε from", "to", "prediction on V", "by chance", "")
+    columns = ("", "kinks", "dimension of V", "threshold ε from", "to", "gap", "prediction on V", "by chance", "")
     rows = []
     for row in (row for result in results for row in result.rows):
         for space in row["critical_spaces"]:
@@ -73,9 +76,9 @@ def spaces(*results):
             low, high = space["threshold_low"], space["threshold_high"]
             thresholds = (scientific(low) if low < 1e-3 else fixed(low), fixed(high))
             angles = map(degrees, (space["median_angle"], space["median_angle_of_chance"]))
-            cells = (str(space["dimension"]), *thresholds, *angles)
-            rows.append((_title(row), *cells, chosen))
-    return markdown(columns, rows)
+            cells = (str(space["dimension"]), *thresholds, significant(space["gap"], 2), *angles)
+            rows.append((_title(row), _kinks(row), *cells, chosen))
+    return markdown(columns, rows, left=2)
 
 
 @words("deer-component", "dn4cl")
@@ -102,24 +105,24 @@ def deer_plane(result):
 @block("paper-features", "dnde", "gn4c-features")
 def features(*results):
     """Section 3.6: number of features, aggregation, power of the cosine."""
-    columns = ("", "features", "aggregation", "k", "steps", "samples")
+    columns = ("", "kinks", "features", "aggregation", "k", "steps", "samples")
     rows = []
     for row in (row for result in results for row in result.rows):
         cells = (str(row["features"]), row["aggregation"].replace("_", "-"), f"{row['power']:g}", _steps(row))
-        rows.append((_LABELS[row["network"]], *cells, str(row["samples"]), *_outcome(row)))
-    return markdown((*columns, *_OUTCOME), rows, left=1)
+        rows.append((_LABELS[row["network"]], _kinks(row), *cells, str(row["samples"]), *_outcome(row)))
+    return markdown((*columns, *_OUTCOME), rows, left=2)
 
 
 @block("paper-parametrizations", "parametrizations", "srnet")
 def parametrizations(*results):
     """Section 3.7: other parametrizations, and SRNet."""
-    columns = ("", "parametrization", "features", "k", "steps", "samples")
+    columns = ("", "kinks", "parametrization", "features", "k", "steps", "samples")
     rows = []
     for row in (row for result in results for row in result.rows):
-        label = _LABELS[row["network"]] + (f", smoothing {row['smoothing']:g}" if row["smoothing"] else "")
+        label = (_LABELS[row["network"]], _kinks(row))
         cells = (_PARAMETRIZATIONS[row["parametrization"]], str(row["features"]), f"{row['power']:g}", _steps(row))
-        rows.append((label, *cells, str(row["samples"]), *_outcome(row)))
-    return markdown((*columns, *_OUTCOME), rows, left=2)
+        rows.append((*label, *cells, str(row["samples"]), *_outcome(row)))
+    return markdown((*columns, *_OUTCOME), rows, left=3)
 
 
 _OUTCOME = ("prediction", "90th percentile", "response", "β₀", "‖JᵀBv*‖/σ₁")
@@ -145,7 +148,25 @@ def _size(row):
 
 
 def _title(row):
-    return {"dncl": "DNcl", "dn4cl": "DN4cl"}[row["experiment"]]
+    return {"densenet": "DNcl", "densenet-no-deer": "DN4cl"}[row["network"]]
+
+
+def _kinks(row):
+    return "rounded" if row["smoothing"] else "as they are"
+
+
+def _kinked(result):
+    (row,) = (row for row in result.rows if not row["smoothing"])
+    return row
+
+
+def _rounded(result):
+    (row,) = (row for row in result.rows if row["smoothing"])
+    return row
+
+
+def _spread(name):
+    return lambda row: "{} ({})".format(*_median_and_p90(row, name))
 
 
 def _superscript(number):
@@ -153,7 +174,7 @@ def _superscript(number):
 
 
 def _left_out(result):
-    """An orthonormal basis of what the chosen V leaves out."""
-    (row,) = result.rows
+    """An orthonormal basis of what the chosen V leaves out, on the network with rounded kinks."""
+    row = _rounded(result)
     (space,) = (space for space in row["critical_spaces"] if space["dimension"] == row["chosen_dimension"])
     return space["cokernel"]

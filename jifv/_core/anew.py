@@ -1,12 +1,12 @@
 """A warning where an equal function is passed anew: JAX compiles once per function object, so it compiles again."""
 
-import sys
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
 from types import CellType, FunctionType
 from typing import Any
+
+from jifv._core.caller import warn_caller
 
 _KEPT = 64
 
@@ -30,15 +30,11 @@ def warn_if_anew(name: str, function: Callable) -> None:
         _known.popitem(last=False)
     if earlier is not function:
         _known[key] = function
-        frame, level = sys._getframe(), 1
-        while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "jifv":
-            frame, level = frame.f_back, level + 1
         label = getattr(function, "__qualname__", repr(function))
-        warnings.warn(
+        warn_caller(
             f"{name} ({label}) equals a function that was passed before, but is another object, so it compiles again; "
             "make it once and pass the same object",
             RecompilationWarning,
-            stacklevel=level,  # whoever called jifv
         )
 
 

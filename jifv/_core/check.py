@@ -6,15 +6,42 @@ Shapes are known while tracing, values are not: a check of values is skipped for
 import operator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import ArrayLike
 
+_BEYOND = 1e-3
+"""How far rounding may take values beyond their range."""
+
 
 def concrete(x: Any) -> bool:
     """Tell whether `x` has values, that is, is not being traced by `jit`, `vmap` or `grad`."""
     return not isinstance(x, Tracer)
+
+
+def check_range(name: str, x: Any, low: float, high: float, remedy: str) -> None:
+    """Raise if values are beyond [low, high] by more than resampling or a matrix of colours rounds.
+
+    Sees through `vmap` and `grad` outside of `jit`, as far as JAX's tracers show what is inside; else it does nothing.
+
+    Args:
+        name: Name of the argument.
+        x: An array, perhaps being traced.
+        low: Least value.
+        high: Largest value.
+        remedy: What the message ends with.
+
+    Raises:
+        ValueError: A value is outside, or NaN.
+    """
+    while isinstance(x, Tracer):
+        x = getattr(x, "val", getattr(x, "primal", None))
+    if isinstance(x, (np.ndarray, jax.Array)) and x.size:
+        least, most = np.min(x), np.max(x)  # NaN if any entry is
+        if not (least >= low - _BEYOND and most <= high + _BEYOND):
+            raise ValueError(f"{name} must have values in [{low}, {high}], got {least:.4g} to {most:.4g}{remedy}")
 
 
 def check_positive(name: str, value: Any) -> None:
@@ -68,6 +95,16 @@ def check_fraction(name: str, value: Any, *, below_one: bool = False) -> None:
     check_nonnegative(name, value)
     if concrete(value) and (value > 1 or (below_one and value == 1)):
         raise ValueError(f"{name} must be {'below' if below_one else 'at most'} 1, got {value}")
+
+
+def check_array(name: str, value: Any) -> None:
+    """Raise unless `value` is an array: NumPy's, JAX's, or one being traced.
+
+    Raises:
+        TypeError: It is something else, such as a list.
+    """
+    if not hasattr(value, "dtype") or not hasattr(value, "ndim"):
+        raise TypeError(f"{name} must be an array, got {type(value).__name__}")
 
 
 def check_floats(name: str, array: Any) -> None:

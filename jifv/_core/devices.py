@@ -32,7 +32,7 @@ def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
         A mesh with one axis.
 
     Raises:
-        TypeError: The number is not an integer.
+        TypeError: The number is not an integer, or a sequence holds something else than devices.
         ValueError: There are fewer devices, or none is given; or of several processes one would have no device.
     """
     everyone = jax.devices()
@@ -43,11 +43,28 @@ def sample_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
         if devices > len(everyone):
             raise ValueError(f"devices must be at most the {len(everyone)} there are, got {devices}")
         devices = everyone[:devices]
+    if not all(isinstance(device, jax.Device) for device in devices):
+        raise TypeError(f"devices must be a number or those of jax.devices(), got {devices!r}")
     if not devices:
         raise ValueError("devices must be at least one, got an empty sequence")
     if without := set(range(jax.process_count())) - {device.process_index for device in devices}:
         raise ValueError(f"devices must include some of every process, got none of process {min(without)}")
     return Mesh(np.array(devices), (_SAMPLES,))
+
+
+def check_mesh(mesh: Any) -> None:
+    """Raise unless `mesh` is None or divides samples, as that of `sample_mesh` does.
+
+    Raises:
+        TypeError: It is no mesh.
+        ValueError: It has other axes.
+    """
+    if mesh is None:
+        return
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh must be None or a mesh such as that of sample_mesh, got {mesh!r}")
+    if mesh.axis_names != (_SAMPLES,):
+        raise ValueError(f"mesh must have the one axis {_SAMPLES!r}, as that of sample_mesh, got {mesh.axis_names}")
 
 
 def mesh_of(array: Any) -> Mesh | None:

@@ -24,7 +24,7 @@ _TOUCH, _EXPIRES = 20.0, 300.0  # seconds
 
 
 class Lock:
-    """A lock that this process holds until nothing refers to it, or the process ends. Get it with `hold`."""
+    """A lock that this process holds until nothing refers to it or the process ends. Get one from `hold`."""
 
     def __init__(self, path: Path, file: Path) -> None:
         """See `hold`."""
@@ -81,7 +81,11 @@ def hold(path: str | os.PathLike[str]) -> Lock:
 
 
 def _create(file: Path, text: str) -> float | None:
-    """Makes a file with all its content in one step; if it is there already, the time by the file system's clock."""
+    """Create a file with all its content in one step.
+
+    Returns:
+        None, or the time by the file system's clock if the file exists already.
+    """
     beside = file.with_name(f".partial-{secrets.token_hex(4)}-{file.name}")
     with naming(file, beside):
         try:
@@ -103,7 +107,11 @@ def _create(file: Path, text: str) -> float | None:
 
 
 def _take_over(path: Path, file: Path, now: float) -> None:
-    """Removes the lock of a process that has ended; an error if it may still run."""
+    """Remove the lock of a process that has ended.
+
+    Raises:
+        OSError: The process may still be running.
+    """
     try:
         text, silent = _read(file), now - file.stat().st_mtime
     except FileNotFoundError:
@@ -130,7 +138,7 @@ def _take_over(path: Path, file: Path, now: float) -> None:
 
 
 def _sweep(file: Path) -> None:
-    """Removes what processes left that were killed while they took the lock."""
+    """Remove the files of processes that were killed while taking the lock."""
     with suppress(OSError):
         now = file.stat().st_mtime
         for path in file.parent.glob(f".partial-????????-{glob.escape(file.name)}"):
@@ -176,7 +184,7 @@ def _name(holder: dict[str, Any]) -> str:
 
 
 def _place() -> str | None:
-    """Within what processes see one another: this boot of this machine, and this container. None if unknown."""
+    """Name the scope within which processes see one another: this boot, this container. None if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -185,7 +193,11 @@ def _place() -> str | None:
 
 
 def _started(process: int) -> str | None:
-    """When a process of this machine began, in whatever unit, as process numbers are used again. None if it ended."""
+    """Look up when a process of this machine began, because process numbers are reused.
+
+    Returns:
+        The time in some unit, "unknown" where the system does not tell, None if the process has ended.
+    """
     if os.name != "posix":
         return "unknown"  # os.kill would end it
     try:

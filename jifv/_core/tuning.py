@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from jifv._core.devices import check_mesh
+
 # Backward passes of one Jacobian at once: on a CPU more only outgrow the caches. All at once, SRNet takes 1.4 and
 # DenseNet 1.9 times as long (benchmarks/jacobian.py).
 _ROWS_ON_CPU, _ROWS_ELSEWHERE = 4, 64
@@ -78,6 +80,7 @@ def compiler_options(mesh: Mesh | None = None) -> dict[str, str] | None:
     Returns:
         The options; None for XLA's defaults, also where this XLA does not know the options.
     """
+    check_mesh(mesh)
     devices = jax.local_devices()[:1] if mesh is None else mesh.local_devices
     if devices[0].platform != "cpu" or len(devices) >= usable_cores():
         return None

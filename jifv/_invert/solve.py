@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from jifv._core.check import concrete
+from jifv._core.check import check_array, concrete
 from jifv._core.linalg import right_singular, triangle
 from jifv._invert.priors import Weights, take_out, unit_rows, weigh
 from jifv.significance import Significance, cosine
@@ -32,7 +32,8 @@ class Inversion(NamedTuple):
         dead: Features with rᵢ = 0 and a zero row in J, or one as short as `dead_tolerance` says, shape (*batch, n).
             This gradient says nothing about them.
         stationarity: σ_q/σ₁ over the active directions, shape (*batch,), in [0, 1]: how far the realization is from
-            stationary even for this objective, see `stationarity`. NaN where v is.
+            stationary even for this objective, see `stationarity`. Above `jifv.inversion.FAR` the realization was
+            hardly optimized for any objective. NaN where v is.
         weights: Those of the priors, see `Weights`; None without priors. With priors the singular values are those of
             what their gradients leave, ‖(I − QQᵀ)JᵀBv‖.
     """
@@ -61,6 +62,7 @@ def check_basis(basis: ArrayLike, features: int) -> None:
         ValueError: The shape is another, or the columns are not finite and orthonormal (not checked while
             tracing).
     """
+    check_array("basis", basis)
     shape = jnp.shape(basis)
     if len(shape) != 2 or shape[0] != features:
         raise ValueError(f"basis must have shape (n, q) with n = {features} features, got {shape}")

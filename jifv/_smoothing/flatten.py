@@ -32,7 +32,7 @@ _OF_STEPS = frozenset(WITHOUT_ROUNDED.values())
 
 
 def flatten(traced: ClosedJaxpr) -> tuple[Program, list[Note]]:
-    """The program of a function of arrays, with its kinks marked.
+    """Turn a traced function of arrays into a program whose kinks are marked.
 
     Returns:
         The program, and the hand-written derivatives that gave way to automatic ones.
@@ -43,7 +43,7 @@ def flatten(traced: ClosedJaxpr) -> tuple[Program, list[Note]]:
 
 
 class _Shared(Knowledge):
-    """What all programs of one function share."""
+    """State shared by all programs of one function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class _Flattening:
         self.callers: tuple[JaxprEqn, ...] = ()
 
     def inline(self, jaxpr: ClosedJaxpr, inputs: Sequence[Atom]) -> list[Atom]:
-        """Append the equations of a jaxpr with these arguments."""
+        """Append the equations of a jaxpr, applied to these arguments."""
         env: dict[Any, Atom] = dict(zip(jaxpr.jaxpr.invars, inputs, strict=True))
         for variable, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True):
             env[variable] = index = self.shared.new(known(value))
@@ -104,7 +104,7 @@ class _Flattening:
         return self.control(equation, inputs) if name in CONTROL else self.append(equation, inputs)
 
     def twin(self, equation: JaxprEqn, inputs: tuple[Atom, ...], twin: Any, body: ClosedJaxpr) -> Sequence[Atom]:
-        """A function with a rounded twin of its own."""
+        """Append a call of a function that declares its own rounded twin."""
         if twin.whole:
             return self.append(equation, inputs, twin=twin)
         program = kinks.find(self.shared.program(body, self.shared.of(inputs), twin=True))
@@ -113,7 +113,7 @@ class _Flattening:
         return self.append(equation, inputs, bodies=(program,), twin=twin)
 
     def rule(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
-        """A function with a hand-written derivative: kept if that is continuous, else its body takes its place."""
+        """Append a function with a hand-written derivative, or its body in its place if that derivative jumps."""
         (body,) = inside(equation)
         if self.in_twin and not self.callers:
             return self.call(equation, body, inputs)  # the function that has the twin
@@ -138,7 +138,7 @@ class _Flattening:
         return self.call(equation, body, inputs)
 
     def jumps(self, equation: JaxprEqn, body: ClosedJaxpr, inputs: tuple[Atom, ...]) -> bool:
-        """Whether a hand-written derivative jumps, found out once for each function, whatever the shapes."""
+        """Tell whether a hand-written derivative jumps. Asked once per function, whatever the shapes."""
         active = tuple(fact.active for fact in self.shared.of(inputs))
         primitives = tuple(each.primitive.name for each in body.jaxpr.eqns)
         said = body.jaxpr.debug_info.func_src_info if body.jaxpr.debug_info else None
@@ -148,7 +148,7 @@ class _Flattening:
         return self.shared.jumps[key]
 
     def control(self, equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Sequence[Atom]:
-        """Loops, branches, rematerialization."""
+        """Append a loop, a branch or a rematerialization, with programs for what is inside."""
         name, params, facts = equation.primitive.name, equation.params, self.shared.of(inputs)
         if name == "scan":
             first = params["num_consts"]
@@ -168,7 +168,7 @@ class _Flattening:
         return self.append(equation, inputs, bodies=bodies, results=results)
 
     def loop(self, jaxpr: ClosedJaxpr, facts: list[Facts], first: int, carried: int | None) -> Any:
-        """The body of a loop, in which what is known of a carried value holds in each turn."""
+        """Flatten the body of a loop, assuming of each carried value only what holds in every turn."""
         carry = slice(first, None if carried is None else first + carried)
         facts = list(facts)
         while True:
@@ -188,7 +188,7 @@ class _Flattening:
         twin: Any = None,
         results: Sequence[Facts] | None = None,
     ) -> Sequence[Atom]:
-        """An equation as it is, or the number that it has already."""
+        """Append an equation as it is, unless an equal one is there; return the numbers of its results."""
         key = _key(equation, inputs)
         if key is not None and key in self.computed:
             return self.computed[key]
@@ -205,7 +205,10 @@ class _Flattening:
 
 
 def _key(equation: JaxprEqn, inputs: tuple[Atom, ...]) -> Any:
-    """By which an equation is found again that computes the same: a condition and its cases are traced apart."""
+    """Make a key that equations share if they compute the same; None if unknown.
+
+    A condition and the cases it chooses from are traced separately, and must be recognized as the same values.
+    """
     if equation.effects or inside(equation):
         return None
     operands = [(str(atom.aval), repr(atom.val)) if isinstance(atom, Literal) else atom for atom in inputs]

@@ -13,7 +13,7 @@ from jifv._smoothing.program import Atom, Kink, Node, Program, bind, value_of
 
 
 class Measured(NamedTuple):
-    """What met a kink.
+    """Statistics of the values that reach a kink.
 
     Attributes:
         squares: Sum of the squares of the operand's entries that are not infinite.
@@ -31,7 +31,7 @@ class Measured(NamedTuple):
 
     @classmethod
     def of(cls, entries: Sequence[Any], jump: Any = 0.0, turn: Any = 0.0, slope: Any = 0.0) -> "Measured":
-        """Of the entries of one kink."""
+        """Measure the entries of one kink."""
         total, count = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
         for entry in entries:
             finite = ~jnp.isinf(entry)
@@ -41,18 +41,18 @@ class Measured(NamedTuple):
         return cls(total.astype(jnp.float32), count, *largest)
 
     def over(self, axis: int = 0) -> "Measured":
-        """Several measurements, along an axis, as one."""
+        """Merge measurements along an axis."""
         largest = (each.max(axis, initial=0) for each in self[2:])
         return Measured(self.squares.sum(axis), self.count.sum(axis), *largest)
 
     def join(self, other: "Measured") -> "Measured":
-        """Two measurements as one."""
+        """Merge two measurements."""
         largest = (jnp.maximum(*pair) for pair in zip(self[2:], other[2:], strict=True))
         return Measured(self.squares + other.squares, self.count + other.count, *largest)
 
 
 class Machine:
-    """What both evaluations share.
+    """Common part of both evaluations.
 
     A loop's body is evaluated inside of `measuring`, and what that collects is a result of the loop: the interpreter is
     traced as any function, and leaves nothing traced behind.
@@ -127,7 +127,7 @@ class Machine:
         return carry
 
     def cases(self, kink: Kink, read: Callable[[Atom], Any]) -> tuple[list[Any], list[Any]]:
-        """Values and slopes of the two cases of a `select_n` at its bound, that below it first."""
+        """Evaluate both cases of a `select_n` at its bound: values and slopes, the case below the bound first."""
         x, bound, _, *cases = kink.operands
 
         def at(there: Any) -> list[Any]:
@@ -144,7 +144,7 @@ class Machine:
         return jax.jvp(at, (there,), (jnp.ones_like(there),))
 
     def replay(self, node: Node, read: Callable[[Atom], Any]) -> list[Any]:
-        """Results of an equation on the way from the operand of a `select_n` to its cases."""
+        """Evaluate an equation on the way from the operand of a `select_n` to its cases."""
         return bind(node.equation, [read(atom) for atom in node.inputs])
 
     # What the two do differently.
@@ -163,15 +163,15 @@ class Machine:
 
     @contextmanager
     def measuring(self) -> Iterator[dict[int, Measured]]:
-        """Collects what is measured inside; the rounding measures nothing."""
+        """Collect what is measured inside the `with` block. Rounding measures nothing."""
         yield {}
 
     def add(self, found: dict[int, Measured]) -> None:
-        """Takes what was measured inside of a loop."""
+        """Record what was measured inside a loop."""
 
 
 def as_it_is(node: Node, kink: Kink, read: Callable[[Atom], Any]) -> list[Any]:
-    """The kink unrounded, a chain of maxima by one equation of its own."""
+    """Evaluate a kink without rounding; a chain of maxima as one maximum of all its entries."""
     if kink.several:
         pick = jnp.maximum if kink.kind.startswith("max") else jnp.minimum
         return [reduce(pick, map(read, kink.operands))]

@@ -27,7 +27,7 @@ _UNUSED, _STOPPED, _WANTED = 0, 1, 2
 
 
 def find(program: Program, wanted: tuple[int, ...] | None = None) -> Program:
-    """Mark the kinks of a program's equations and what need not be computed; note what is not smooth besides.
+    """Mark kinks and equations that need not be computed; note what else is not smooth.
 
     Args:
         program: As the flattening makes it. It is changed.
@@ -59,7 +59,7 @@ class _Search:
             self.makers.update(dict.fromkeys(node.outputs, node))
 
     def _levels(self, wanted: tuple[int, ...]) -> dict[int, int]:
-        """How far each value matters, from the results back to the inputs."""
+        """Decide how far each value matters, working back from the results to the inputs."""
         levels: dict[int, int] = {}
 
         def need(atom: Atom, level: int) -> None:
@@ -127,7 +127,7 @@ class _Search:
             self._note(node, "what is inside it is not looked into")
 
     def _maximum(self, node: Node, facts: list[Facts], level: int) -> None:
-        """Maxima and minima of two values, over axes, in windows."""
+        """Classify a maximum or minimum: of two values, over axes, or in windows."""
         params, kind = node.equation.params, node.name
         if not _is_float(_dtype(node, 0)):
             return
@@ -173,7 +173,7 @@ class _Search:
             self._mark(node, level, node.name, (x, _constant(bound, other)), fact.active, guard)
 
     def _select(self, node: Node, facts: list[Facts], level: int) -> None:
-        """Cases chosen by comparing a value with a bound: a kink where they meet at an angle."""
+        """Classify a choice between cases: a kink if it compares a value with a bound where they meet at an angle."""
         which, *cases = node.inputs
         if not _is_float(_dtype(node, 1)) or len(cases) != 2 or not facts[0].depends or level != _WANTED:
             return
@@ -205,7 +205,7 @@ class _Search:
                 node.kink.replay = self._path(x, cases)
 
     def _path(self, x: Atom, cases: list[Atom]) -> tuple[Node, ...]:
-        """The elementwise equations by which the cases depend on x, in their order."""
+        """List, in order, the elementwise equations through which the cases depend on x."""
         reached, path = {x}, []
         for node in self.makers.values():
             if node.name in ELEMENTWISE and not reached.isdisjoint(node.read):
@@ -232,7 +232,7 @@ class _Search:
 
 
 def _constant(atom: Atom, facts: Facts) -> Atom:
-    """A bound, as a number if it is one."""
+    """Return a bound, as a number if its value is known."""
     return atom if facts.number is None else facts.number
 
 

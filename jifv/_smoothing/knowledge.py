@@ -24,7 +24,7 @@ _FOLDED = {"add": operator.add, "div": operator.truediv, "mul": operator.mul, "s
 
 
 class Knowledge:
-    """The facts of all values of a function's programs, which are numbered as they come.
+    """Facts about all values of a function's programs. Values are numbered in order of appearance.
 
     Attributes:
         facts: What is known of each.
@@ -36,16 +36,16 @@ class Knowledge:
         self.makers: dict[int, Node] = {}
 
     def new(self, facts: Facts) -> int:
-        """The number of a new value."""
+        """Register a new value and return its number."""
         self.facts[len(self.facts)] = facts
         return len(self.facts) - 1
 
     def of(self, atoms: Sequence[Atom]) -> list[Facts]:
-        """What is known of several values."""
+        """Look up the facts about several values."""
         return [facts_of(atom, self.facts) for atom in atoms]
 
     def infer(self, equation: JaxprEqn, inputs: tuple[Atom, ...], dtype: Any) -> Facts:
-        """What is known of a result."""
+        """Infer the facts about a result from those about the operands."""
         name, facts = equation.primitive.name, self.of(inputs)
         active = any(fact.active for fact in facts) and jnp.issubdtype(dtype, jnp.inexact) and name != "stop_gradient"
         signs = [fact.nonnegative for fact in facts]
@@ -63,13 +63,13 @@ class Knowledge:
         return Facts(any(fact.depends for fact in facts), active, nonnegative, number)
 
     def _is_variance(self, left: Atom, right: Atom) -> bool:
-        """Whether a difference is mean(x²) − mean(x)², as normalizations compute it."""
+        """Tell whether a difference is mean(x²) − mean(x)², the variance in normalizations."""
         squared, mean = self._averaged(left), self._squared(right)
         x = None if squared is None else self._squared(squared)
         return x is not None and mean is not None and self._averaged(mean) == x
 
     def _averaged(self, atom: Atom) -> Atom | None:
-        """x, of a sum of x over axes that has been divided or multiplied by a constant."""
+        """Return x if `atom` is a mean of x: a sum over axes, divided or multiplied by a constant."""
         while (maker := self._maker(atom)) is not None and maker.name in _THROUGH | {"reduce_sum", "div", "mul"}:
             depending = [each for each in maker.inputs if facts_of(each, self.facts).depends]
             if len(depending) != 1:
@@ -80,7 +80,7 @@ class Knowledge:
         return None
 
     def _squared(self, atom: Atom) -> Atom | None:
-        """x, of x²."""
+        """Return x if `atom` is x²."""
         while (maker := self._maker(atom)) is not None and maker.name in _THROUGH:
             atom = maker.inputs[0]
         if maker is None:
@@ -93,14 +93,14 @@ class Knowledge:
 
 
 def joined(facts: Sequence[Facts]) -> Facts:
-    """What holds of each of several values."""
+    """Combine facts: keep what holds for every one of several values."""
     depends, active, nonnegative, numbers = zip(*facts, strict=True)
     number = numbers[0] if len(set(numbers)) == 1 else None
     return Facts(any(depends), any(active), all(nonnegative), number)
 
 
 def _folded(name: str, numbers: Sequence[float | None]) -> float | None:
-    """The number that an operation on numbers gives."""
+    """Evaluate an operation on known numbers; None if it is not one of the few that matter."""
     if None in numbers or (name == "div" and numbers[1] == 0):
         return None
     if name in _THROUGH and len(numbers) == 1:

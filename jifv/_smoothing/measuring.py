@@ -10,14 +10,18 @@ from jifv._smoothing.program import Kink, Program, bind
 
 
 def measure(program: Program, *arguments: Any) -> tuple[list[Any], list[Measured]]:
-    """Results of a program as it is, and what meets each of its kinks, in their order."""
+    """Evaluate a program as it is.
+
+    Returns:
+        Its results, and a measurement for each of its kinks, in their order.
+    """
     machine = _Measuring(list(program.kinks()))
     results = machine.run(program, arguments)
     return results, [machine.found[number] for number in range(len(machine.numbers))]
 
 
 class _Measuring(Machine):
-    """The program as it is. Both branches of a condition are measured, whichever is taken."""
+    """Evaluates a program as it is. Measures both branches of a condition, whichever is taken."""
 
     def __init__(self, kinks: list[Kink]) -> None:
         self.numbers = {kink: number for number, kink in enumerate(kinks)}

@@ -118,12 +118,12 @@ class Node:
 
     @property
     def source(self) -> str:
-        """Line of the user's code that it is from."""
+        """Line of the user's code that it comes from."""
         return source_of((self.equation, *self.callers))
 
     @property
     def read(self) -> list[int]:
-        """Those of its operands that are no constants."""
+        """Operands that are not constants."""
         return [atom for atom in self.inputs if isinstance(atom, int)]
 
 
@@ -157,7 +157,7 @@ class Program:
     notes: "list[Note]" = field(default_factory=list)
 
     def kinks(self) -> Iterator[Kink]:
-        """All kinks, those of nested programs too, in the order of computation."""
+        """Iterate over all kinks in the order of computation, including those of nested programs."""
         for node in self.nodes:
             if node.kink is not None:
                 yield node.kink
@@ -165,7 +165,7 @@ class Program:
                 yield from body.kinks()
 
     def all_notes(self) -> Iterator[Note]:
-        """The notes, those of nested programs too."""
+        """Iterate over all notes, including those of nested programs."""
         yield from self.notes
         for node in self.nodes:
             for body in node.bodies:
@@ -173,14 +173,14 @@ class Program:
 
 
 def facts_of(atom: Atom, facts: dict[int, Facts]) -> Facts:
-    """What is known of a value."""
+    """Look up the facts about a value."""
     if isinstance(atom, Literal):
         return known(atom.val)
     return facts[atom] if isinstance(atom, int) else known(atom)
 
 
 def known(value: Any) -> Facts:
-    """What is known of a constant. Only scalars are looked at: arrays are on a device."""
+    """Determine the facts about a constant. Only scalars are read, because arrays are on a device."""
     if np.size(value) != 1 or not isinstance(value, (bool, int, float, np.generic, np.ndarray, jax.Array)):
         return Facts()
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
@@ -192,7 +192,10 @@ def known(value: Any) -> Facts:
 
 
 def value_of(literal: Literal | float) -> Any:
-    """The constant, in its type: as an argument of a call that is no more it would otherwise take that of others."""
+    """Return a constant in its own type.
+
+    It may have been the argument of a call that is inlined now, and would take the type of its neighbours there.
+    """
     if not isinstance(literal, Literal):
         return literal
     aval: Any = literal.aval
@@ -203,12 +206,12 @@ def value_of(literal: Literal | float) -> Any:
 
 
 def closed(jaxpr: Any) -> ClosedJaxpr:
-    """A jaxpr with its constants, of which one that is open has none."""
+    """Close a jaxpr: an open one has no constants."""
     return jaxpr if hasattr(jaxpr, "consts") else ClosedJaxpr(jaxpr, ())
 
 
 def inside(equation: JaxprEqn) -> list[ClosedJaxpr]:
-    """All jaxprs in the parameters of an equation."""
+    """List all jaxprs among the parameters of an equation."""
     found = []
     for value in equation.params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):
@@ -218,7 +221,7 @@ def inside(equation: JaxprEqn) -> list[ClosedJaxpr]:
 
 
 def may_have_kinks(jaxpr: ClosedJaxpr, known: dict[int, bool]) -> bool:
-    """Whether a primitive that may be a kink occurs in it, at any depth; `known` remembers answers."""
+    """Tell whether a jaxpr contains a primitive that may be a kink, at any depth; `known` caches the answers."""
     key = id(jaxpr.jaxpr)
     if key not in known:
         known[key] = any(
@@ -232,7 +235,7 @@ _DEBUG_INFO = DebugInfo("smooth", "an equation", None, None)
 
 
 def bind(equation: JaxprEqn, values: list[Any]) -> list[Any]:
-    """Evaluate one equation as JAX would; literals among `values` are those that it has."""
+    """Evaluate one equation as JAX would. Where it has literals, `values` repeats them."""
     variables = [atom for atom in equation.invars if not isinstance(atom, Literal)]
     arguments = [value for atom, value in zip(equation.invars, values, strict=True) if not isinstance(atom, Literal)]
     # `jax.core.eval_jaxpr` is the public way to bind a primitive with the equation's context and place in the source.
@@ -242,10 +245,11 @@ def bind(equation: JaxprEqn, values: list[Any]) -> list[Any]:
 
 
 def source_of(equations: Iterable[JaxprEqn]) -> str:
-    """Line of the user's code that an equation is from.
+    """Find the line of the user's code that an equation comes from.
 
     Args:
-        equations: The equation and, for one of JAX's own or a framework's, the calls that it was inside of.
+        equations: The equation, followed by the calls around it from the inside out, for equations that come from JAX
+            itself or from a framework.
     """
     for equation in equations:
         frames = source_info_util.summarize(equation.source_info, _FRAMES).split("\n")

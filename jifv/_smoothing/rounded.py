@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def ramp(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
-    """max(x, 0) rounded: 0 up to 0, x² / (2·width) up to `width`, then x − width / 2."""
+    """Round max(x, 0): 0 up to 0, x² / (2·width) up to `width`, then x − width / 2."""
     return jnp.square(jnp.clip(x, 0, width)) / (2 * width) + jnp.maximum(x - width, 0)
 
 
@@ -30,7 +30,7 @@ def _ramp_jvp(width, primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def cap(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
-    """min(x, 0) rounded, x − `ramp`(x): x up to 0, then x − x² / (2·width) up to `width`, then width / 2."""
+    """Round min(x, 0) to x − `ramp`(x): x up to 0, then x − x² / (2·width) up to `width`, then width / 2."""
     return jnp.minimum(x, width) - jnp.square(jnp.clip(x, 0, width)) / (2 * width)
 
 
@@ -42,7 +42,7 @@ def _cap_jvp(width, primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def absolute(x: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
-    """|x| rounded, ramp(x) + ramp(−x): x² / (2·width) up to `width` on either side, then |x| − width / 2."""
+    """Round |x| to ramp(x) + ramp(−x): x² / (2·width) up to `width` on either side, then |x| − width / 2."""
     size = jnp.abs(x)
     return jnp.square(jnp.minimum(size, width)) / (2 * width) + jnp.maximum(size - width, 0)
 
@@ -55,9 +55,9 @@ def _absolute_jvp(width, primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def bend(x: Float[Array, "*shape"], positive: Bool[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
-    """ramp(x) − max(x, 0): what takes a jump of 1 at x = 0 out of a slope, and leaves a shift of −width / 2 behind.
+    """Compute ramp(x) − max(x, 0), which takes a jump of 1 at x = 0 out of a slope and leaves a shift of −width / 2.
 
-    `positive` says where the slope after the jump holds, which at x = 0 itself is a matter of convention.
+    `positive` marks where the slope after the jump holds; at x = 0 itself that is a matter of convention.
     """
     inside = jnp.clip(x, 0, width)
     return jnp.square(inside) / (2 * width) - jnp.where(positive, inside, 0)
@@ -70,20 +70,20 @@ def _bend_jvp(width, primals, tangents):
 
 
 def above(x: Float[Array, "*shape"], bound: Any, width: float) -> Float[Array, "*shape"]:
-    """max(x, bound) rounded: bound + ramp(x − bound)."""
+    """Round max(x, bound) to bound + ramp(x − bound)."""
     return _shifted(ramp, jnp.maximum, x, bound, width)
 
 
 def below(x: Float[Array, "*shape"], bound: Any, width: float) -> Float[Array, "*shape"]:
-    """min(x, bound) rounded: bound + cap(x − bound), which passes the bound by width / 2.
+    """Round min(x, bound) to bound + cap(x − bound), which exceeds the bound by width / 2.
 
-    The slope changes above the bound, not below it, so that a value inside of [0, 6] is what ReLU has made of it.
+    The slope changes above the bound, not below it, so that ReLU6 rounds values in [0, 6] exactly as ReLU does.
     """
     return _shifted(cap, jnp.minimum, x, bound, width)
 
 
 def between(x: Float[Array, "*shape"], low: Any, high: Any, width: float) -> Float[Array, "*shape"]:
-    """clamp(low, x, high) rounded: low + ramp(x − low), and of that the minimum with `high`, rounded."""
+    """Round clamp(low, x, high): the rounded maximum with `low`, then the rounded minimum of that with `high`."""
     return below(above(x, low, width), high, width)
 
 
@@ -100,20 +100,20 @@ def _shifted(rounded: Callable, exact: Callable, x: Any, bound: Any, width: floa
 
 
 def largest(entries: Sequence[Float[Array, "*shape"]], width: float) -> Float[Array, "*shape"]:
-    """max of several arrays, rounded: width · log(mean(exp(entry / width))) over the entries that are not −∞."""
+    """Round the maximum of several arrays: width · log(mean(exp(entry / width))) over the entries that are not −∞."""
     return _normalized(*_exponential_sum(entries, width), sum(map(_counted, entries)), width)
 
 
 def largest_along(x: Float[Array, "..."], axes: tuple[int, ...], width: float) -> Float[Array, "..."]:
-    """The same over axes of one array, which go."""
+    """Round the maximum over axes of one array, as `largest` does, and drop these axes."""
     highest, total = _exponential_sum_along(x, axes, width)
     return _normalized(lax.squeeze(highest, axes), lax.squeeze(total, axes), _counted(x).sum(axes), width)
 
 
 def largest_in_windows(x: Float[Array, "..."], windows: dict[str, Any], width: float) -> Float[Array, "..."]:
-    """The same over windows as `lax.reduce_window` has them, whose margin is −∞.
+    """Round the maximum in windows, as `largest` does. Windows are those of `lax.reduce_window`, padded with −∞.
 
-    One axis after the other, by shifted slices: XLA's CPU backend takes many times longer for the gradient of
+    It goes axis by axis over shifted slices: XLA's CPU backend takes many times longer for the gradient of
     `lax.reduce_window`. The counts follow the same path, and the mean is taken at the end.
 
     Args:
@@ -147,7 +147,7 @@ def largest_in_windows(x: Float[Array, "..."], windows: dict[str, Any], width: f
 
 
 def _exponential_sum(entries, width):
-    """The largest entry, and the sum of the exponentials of the others' distances to it."""
+    """Return the largest entry, and the sum of exp((entry − largest) / width) over all entries."""
     highest = lax.stop_gradient(_finite(reduce(jnp.maximum, entries)))
     return highest, sum(jnp.exp((entry - highest) / width) for entry in entries)
 
@@ -168,7 +168,7 @@ def _logarithm(highest, total, width):
 
 
 def _finite(highest):
-    """−∞ minus −∞ would be NaN."""
+    """Replace infinities by 0, because −∞ − (−∞) is NaN."""
     return jnp.where(jnp.isinf(highest), 0, highest)
 
 

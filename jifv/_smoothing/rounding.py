@@ -15,12 +15,12 @@ TINY = 1e-12
 
 
 def evaluate(program: Program, widths: Sequence[float | None], *arguments: Any) -> list[Any]:
-    """Results of a program with its kinks rounded; one whose width is None is left as it is."""
+    """Evaluate a program with its kinks rounded, except those whose width is None."""
     return _Rounding(list(program.kinks()), widths).run(program, arguments)
 
 
 class _Rounding(Machine):
-    """The program with its kinks rounded."""
+    """Evaluates a program with its kinks rounded."""
 
     def __init__(self, kinks: list[Kink], widths: Sequence[float | None]):
         self.widths = dict(zip(kinks, widths, strict=True))
@@ -39,7 +39,7 @@ class _Rounding(Machine):
         return [_ROUNDED[kink.kind](kink, node.equation.params, operands, width)]
 
     def select(self, kink: Kink, read: Callable[[Atom], Any], width: float) -> Any:
-        """The chosen case, with the jump of the slope taken out by a bend."""
+        """Round a `select_n`: take the chosen case, and the jump of the slope out by a bend."""
         x, bound, which, *cases = (read(atom) for atom in kink.operands)
         (low, high), (slope_low, slope_high) = self.cases(kink, read)
         # Rounding what comes before has moved the cases apart at the bound.
@@ -70,7 +70,7 @@ class _Rounding(Machine):
 
 
 def _mirrored(kink: Kink, function: Callable, operands: Any, *options: Any) -> Any:
-    """A function of a maximum, or, for a minimum, of its mirror image."""
+    """Apply the rounded maximum; for a minimum, to the negated operands, and negate the result."""
     if "max" in kink.kind:
         return function(operands, *options)
     return -function([-each for each in operands] if isinstance(operands, list) else -operands, *options)
@@ -89,7 +89,7 @@ def _along(kink: Kink, params: dict[str, Any], operands: list[Any], width: float
 
 
 def _with_start(kink: Kink, result: Any, start: list[Any], width: float) -> Any:
-    """The result, compared with what a reduction with an operation of the user's began with."""
+    """Compare the result with the initial value that a user's own reduction begins with, if there is one."""
     for bound in start:
         result = (rounded.above if "max" in kink.kind else rounded.below)(result, bound, width)
     return result

@@ -16,7 +16,7 @@ _STEPS = ORDERS | {"sign", "floor", "ceil", "round", "argmax", "argmin", "sort",
 
 
 def derivative_jumps(equation: JaxprEqn, active: Sequence[bool]) -> bool:
-    """Whether the derivative of a call of a `custom_jvp` or `custom_vjp` function jumps, as far as its jaxpr tells.
+    """Tell from its jaxpr whether the derivative of a `custom_jvp` or `custom_vjp` function jumps.
 
     Args:
         equation: The call.
@@ -50,7 +50,7 @@ def derivative_jumps(equation: JaxprEqn, active: Sequence[bool]) -> bool:
 
 
 def _follow(closed: ClosedJaxpr, inputs: Sequence[tuple[bool, bool]]) -> list[tuple[bool, bool]]:
-    """Of each result, whether it depends on the input, and whether it jumps."""
+    """Find for each result whether it depends on the input, and whether it jumps."""
     nothing = (False, False)
     env = dict.fromkeys(closed.jaxpr.constvars, nothing) | dict(zip(closed.jaxpr.invars, inputs, strict=True))
     read = lambda atom: nothing if isinstance(atom, Literal) else env[atom]  # noqa: E731

@@ -36,13 +36,13 @@ class Marked(NamedTuple):
     call: Callable
 
     def arguments(self, arrays: list[Any]) -> tuple[tuple, dict]:
-        """Positional and keyword arguments with these arrays."""
+        """Put arrays into their places among the positional and keyword arguments."""
         rest = iter(arrays)
         leaves = [next(rest) if leaf is _ARRAY else leaf for leaf in self.constants]
         return jax.tree.unflatten(self.tree, leaves)
 
     def round(self, widths: tuple[float, ...], arrays: list[Any]) -> list[Any]:
-        """Results of the twin, flat."""
+        """Evaluate the twin, and flatten its results."""
         args, kwargs = self.arguments(arrays)
         result = self.rounded(widths[0] if self.whole else widths, *args, **kwargs)
         found, expected = (jax.tree.map(jax.typeof, tree) for tree in (result, jax.eval_shape(self.call, *arrays)))
@@ -56,7 +56,7 @@ _marked: dict[str, Marked] = {}
 
 
 def rounded_by(rounded: Callable, *, whole: bool = False) -> Callable[[_Function], _Function]:
-    """Declare `rounded` as what `jifv.smooth` is to put in place of a function.
+    """Declare `rounded` as the function that `jifv.smooth` substitutes for another one, its twin.
 
     Needed only where the automatic gradient of the rounded function would be slow, that is, where the function's own is
     written by hand (`jax.custom_vjp`). Decorate after `defvjp`:
@@ -114,7 +114,7 @@ def _mark(function: Any, rounded: Callable, whole: bool, tree: Any, constants: t
 
 
 def marked(equation: JaxprEqn) -> Marked | None:
-    """The declared function that an equation calls; None if it calls another one, or one of its transformations."""
+    """Find the declared function that an equation calls; None for any other, and for a transformation of one."""
     found = _marked.get(equation.params.get("name", ""))
     if found is None:
         return None

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jifv._core.check import concrete
+from jifv._core.check import check_array, concrete
 from jifv.ensemble import Ensemble
 from jifv.priors import Prior
 from jifv.significance import Objective
@@ -91,6 +91,7 @@ def unpacked(
                 "significance must be given for parameters alone, such as Significance(power=2); only what visualize "
                 "returns carries its own"
             )
+        check_array("realizations", realizations)
         return realizations, significance
     own = realizations.significance
     if significance not in (None, own):

@@ -1,10 +1,21 @@
 """Options of the optimizer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from jifv._core.check import check_count, check_fraction, check_nonnegative, check_positive
 
 PRECISIONS = ("default", "high", "highest")
+
+
+def check_settings(settings: Any) -> None:
+    """Raise unless `settings` are `Settings`.
+
+    Raises:
+        TypeError: They are something else, such as a dictionary.
+    """
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings must be jifv.Settings, got {settings!r}")
 
 
 @dataclass(frozen=True)

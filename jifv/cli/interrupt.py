@@ -5,8 +5,11 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import typer
 
@@ -37,30 +40,42 @@ def interruptible(message: str) -> Iterator[None]:
         return
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    pressed, told = threading.Event(), threading.Event()
-    threading.Thread(target=_watch, args=(ours, message, pressed, told), daemon=True).start()
+    pressed, telling = threading.Event(), threading.Lock()
+
+    def press(number: int, frame: FrameType | None) -> None:
+        if not pressed.is_set():  # one is enough, and a second one would disturb the end
+            pressed.set()
+            handler(number, frame)
+
+    handler: Any = signal.getsignal(signal.SIGINT)
+    if callable(handler):  # and not ignored, as in the background
+        signal.signal(signal.SIGINT, press)
+    threading.Thread(target=_watch, args=(ours, message, telling), daemon=True).start()
     before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield
     except KeyboardInterrupt:
-        told.set()
+        if not telling.acquire(blocking=False):
+            threading.Event().wait()  # for the other thread, which ends the process
         complain(message)
-        if pressed.wait(0.5):
+        if pressed.is_set():
             # An orderly end of the interpreter would wait for JAX's computations.
             _end()
         raise typer.Exit(CODE) from None
     finally:
         signal.set_wakeup_fd(before)
+        if callable(handler):
+            signal.signal(signal.SIGINT, handler)
         theirs.close()  # which ends the watch, unless it has seen the signal
 
 
-def _watch(wake: socket.socket, message: str, pressed: threading.Event, told: threading.Event) -> None:
+def _watch(wake: socket.socket, message: str, telling: threading.Lock) -> None:
     with wake:
         while (received := wake.recv(1)) and received[0] != signal.SIGINT:
             pass
     if received:
-        pressed.set()
-        if not told.wait(_GRACE):
+        time.sleep(_GRACE)
+        if telling.acquire(blocking=False):  # else the main thread tells, and ends the process
             complain(message)
             _end()
 

@@ -19,8 +19,9 @@ from jifv.cli.interrupt import interruptible
 from jifv.cli.options import with_experiment_options
 from jifv.cli.output import show
 from jifv.experiments import journal
+from jifv.experiments.estimate import Cost, estimate, measure_step, text
 from jifv.experiments.experiment import Experiment, with_options
-from jifv.experiments.problem import check, network_of
+from jifv.experiments.problem import check, network_of, problem_of
 from jifv.experiments.report import files, tables
 from jifv.experiments.run import identity, run
 from jifv.experiments.store import Store
@@ -29,6 +30,9 @@ from jifv.models import Network
 
 _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 """Errors that the user can act on."""
+
+_LONG = 3600.0
+"""Seconds beyond which the cost is a warning."""
 
 
 class _Plan(NamedTuple):
@@ -142,16 +146,18 @@ def _run(
 ) -> None:
     results, digests, seconds = [], {}, 0.0
     with ExitStack() as stack:
-        # All of them before any work: one may be in use by another process.
+        # All of them before any work, one may be in use by another process; and until all files are written.
         stores = [stack.enter_context(_store(plan, cell, networks[_key(cell)], overwrite)) for cell in plan.cells]
+        if not quiet:
+            _tell_cost(plan, stores, networks, mesh)
         for cell, store in zip(plan.cells, stores, strict=True):
             network = networks[_key(cell)]
             digests[cell.network] = network.digest
             results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
             seconds += store.total_seconds()
-    if not leads():
-        return
-    summary = files.write(plan.study, results, plan.folder, name=plan.name, preset=preset, weights=digests)
+        if not leads():
+            return
+        summary = files.write(plan.study, results, plan.folder, name=plan.name, preset=preset, weights=digests)
     if quiet:
         return
     for table in tables.tables(summary):
@@ -161,6 +167,32 @@ def _run(
         console.print(remark, markup=False)
     page = plan.folder / "report.html"
     console.print(f"{seconds:.0f} s; results in {plan.folder}, to look at in {page}", markup=False)
+
+
+def _tell_cost(plan: _Plan, stores: list[Store], networks: dict[tuple, Network], mesh: Mesh) -> None:
+    """Tell what the work that is left will cost. A step is measured once for all experiments that share it."""
+    steps: dict[tuple, Cost] = {}
+    seconds = memory = 0.0
+    for cell, store in zip(plan.cells, stores, strict=True):
+        left = {stage: len(store.missing(stage)) for stage in ("realize", "reoptimize")}
+        if not any(left.values()):
+            continue
+        problem = problem_of(cell, networks[_key(cell)], _of_use(mesh, cell))
+        key = (*_key(cell), cell.smoothing, cell.parametrization, min(cell.batch_size, cell.samples))
+        if key not in steps:
+            steps[key] = measure_step(cell, problem)
+        cost = estimate(cell, problem, steps[key], **left)
+        seconds, memory = seconds + cost.seconds, max(memory, cost.bytes)
+    if not steps or not leads():
+        return
+    sides = max(network.input_shape[:2] for network in map(networks.__getitem__, map(_key, plan.cells)))
+    features = max(cell.features or networks[_key(cell)].features for cell in plan.cells)
+    size = f"{sum(cell.samples for cell in plan.cells)} samples of {features} features at {sides[0]}×{sides[1]}"
+    line = f"{plan.name}: {text(Cost(seconds, memory))} and compilation for {size}"
+    if seconds > _LONG:
+        complain(f"jifv: {line}; fewer --samples or --adam-steps, or a smaller --input-size, take less")
+    else:
+        Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
 
 
 def _store(plan: _Plan, cell: Experiment, network: Network, overwrite: bool) -> Store:
@@ -182,7 +214,7 @@ def _path(plan: _Plan, cell: Experiment) -> Path:
 
 
 def _key(cell: Experiment) -> tuple:
-    """What the network of an experiment depends on. Cells that share it load it, and compile it, once."""
+    """List what the network of an experiment depends on. Cells that agree on it load and compile it once."""
     return (cell.network, cell.layer, cell.input_size)
 
 

@@ -36,19 +36,19 @@ class Arrays:
     """The arrays of some samples, in a folder or in memory."""
 
     def __init__(self, folder: Path | None, samples: int, batch_size: int) -> None:
-        """Nothing is written yet."""
+        """Remember where and how large they are; nothing is written yet."""
         self._folder, self._samples, self._batch_size = folder, samples, batch_size
         self._zarr = MemoryStore() if folder is None else LocalStore(folder)
 
     def rows(self, batch: int) -> np.ndarray:
-        """The samples of a batch."""
+        """List the samples of a batch."""
         return np.arange(batch * self._batch_size, min((batch + 1) * self._batch_size, self._samples))
 
     def describe(self, stage: str, forms: Forms) -> list[str]:
-        """Make the group and the arrays of a stage, where they are not as they should be.
+        """Create the group and the arrays of a stage, and replace those whose metadata are damaged.
 
         Returns:
-            Which were not.
+            Paths of all that was created.
         """
         made = []
         try:
@@ -101,7 +101,7 @@ class Arrays:
         return {name: _checksum(value) for name, value in values.items()}
 
     def read(self, stage: str, name: str, batch: int, form: dict[str, Any], checksum: int) -> np.ndarray:
-        """The rows of a batch.
+        """Read the rows of a batch.
 
         Raises:
             DamagedError: They are not what was written.
@@ -120,7 +120,7 @@ class Arrays:
         return value
 
     def remove(self, stage: str, forms: Forms) -> None:
-        """Remove what a first batch left that was killed."""
+        """Remove what is left of a first batch that was killed."""
         for name in forms:
             self._forget(f"{stage}/{name}")
             if self._folder is not None:
@@ -139,7 +139,7 @@ class Arrays:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file is what a killed process left."""
+    """Tell by its name whether a file was left by a killed process."""
     return re.fullmatch(_LEFTOVER, name) is not None
 
 
@@ -152,7 +152,7 @@ def sweep(folder: Path) -> None:
 
 
 def strangers(folder: Path, stages: dict[str, Forms]) -> list[Path]:
-    """What is in a folder and does not belong to the arrays of these stages or the journal; of a folder, its name."""
+    """List what is in a folder without belonging to these stages or the journal; a folder stands for its content."""
     ours = rf"({_META})"
     for stage, forms in stages.items():
         array = rf"({'|'.join(forms)})(/({_META}|c(/[0-9]+)*({_ZARRS_PARTIAL})?))?"
@@ -166,13 +166,17 @@ def strangers(folder: Path, stages: dict[str, Forms]) -> list[Path]:
 
 
 def little_endian(value: Any) -> np.ndarray:
-    """An array as it is stored, so that checksums are the same on every machine."""
+    """Convert an array to the form in which it is stored, so that checksums agree on every machine."""
     value = np.asarray(value)
     return np.asarray(value, value.dtype.newbyteorder("<"), order="C")
 
 
 def _reraise_unless_broken(error: Exception) -> None:
-    """Zarr raises whatever comes from a broken file. One that cannot be read now, for want of rights, may be whole."""
+    """Raise the error again unless it means that a file is broken.
+
+    Zarr lets through whatever a broken file leads to. A file that merely cannot be read now, for want of rights, may be
+    intact.
+    """
     broken = not isinstance(error, OSError | MemoryError) or isinstance(error, FileNotFoundError)
     if not broken and getattr(error, "errno", None) != errno.EIO:
         raise error

@@ -32,7 +32,7 @@ _FORM = {"identity": dict, "samples": int, "batch_size": int, "stages": {str: _S
 
 
 def new(identity: dict[str, Any], samples: int, batch_size: int) -> dict[str, Any]:
-    """The journal of a run that has not begun."""
+    """Make the journal of a run that has not begun."""
     check_positive("samples", samples)
     check_positive("batch_size", batch_size)
     return {"identity": identity, "samples": samples, "batch_size": batch_size, "stages": {}}
@@ -77,10 +77,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def read_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The same, if it is of the run that is wanted.
+    """Read a journal, and check that it belongs to the wanted run.
 
     Raises:
-        ValueError: It is of another one; the message says what differs.
+        ValueError: As `read`, or it belongs to another run; the message says what differs.
     """
     found = read(folder)
     sizes = [{name: each[name] for name in ("samples", "batch_size")} for each in (found, wanted)]
@@ -94,12 +94,12 @@ def read_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def checksum(journal: dict[str, Any]) -> int:
-    """CRC-32 of a journal, however it is laid out."""
+    """Compute the CRC-32 of a journal, independent of its layout."""
     return zlib.crc32(json.dumps(journal, sort_keys=True).encode())
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    """What differs between two trees of JSON, in words."""
+    """Say in words how two trees of JSON differ."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         prefix = f"{name}." if name else ""
         return [
@@ -111,7 +111,7 @@ def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
 
 
 def _fits(value: Any, form: Any) -> bool:
-    """Whether JSON has a form: a type, a list or an object of one form, or an object with certain keys."""
+    """Tell whether JSON has a form: a type, a list or an object of one form, or an object with certain keys."""
     if isinstance(form, list):
         return isinstance(value, list) and all(_fits(each, form[0]) for each in value)
     if isinstance(form, dict):
@@ -123,7 +123,7 @@ def _fits(value: Any, form: Any) -> bool:
 
 
 def _sound(stage: str, known: dict[str, Any], journal: dict[str, Any]) -> bool:
-    """Whether a stage's names are no paths to somewhere else, and its numbers are possible."""
+    """Tell whether the names of a stage are safe as paths, and its numbers possible."""
     arrays, entries = known["arrays"], known["batches"]
     batches = [entry["batch"] for entry in entries]
     return (

@@ -108,13 +108,13 @@ def problem_of(experiment: Experiment, network: Network, mesh: Mesh | None = Non
 
 
 def inverter_on(experiment: Experiment, mesh: Mesh | None, basis: np.ndarray) -> Callable[[Array, Array], Inversion]:
-    """`invert` on a critical space. Each call of this function costs a compilation."""
+    """Return `invert` on a critical space. Each call of this function costs a compilation."""
     options = {"significance": experiment.significance, "dead_tolerance": experiment.dead_tolerance}
     return jax.jit(over_samples(partial(invert, basis=basis, **options), mesh))
 
 
 def _parts(experiment: Experiment, network: Network) -> tuple[Parametrization, aggregate.Aggregation, int]:
-    """Parametrization and aggregation, checked by their shapes alone, and the number of features."""
+    """Make parametrization and aggregation, check them by shapes alone, and count the features."""
     if min(network.input_shape[:2]) < _SSIM_WINDOW:
         height, width = network.input_shape[:2]
         raise ValueError(f"input_size must be at least {_SSIM_WINDOW}, the window of SSIM, got {height}×{width}")
@@ -134,7 +134,7 @@ def _parts(experiment: Experiment, network: Network) -> tuple[Parametrization, a
 
 
 def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sampled objectives, then canonical ones spread over the features; and which are canonical."""
+    """Draw the objectives: sampled ones, then canonical ones spread over the features; and mark which are canonical."""
     canonical = min(experiment.canonical, features)
     sampled = experiment.samples - canonical
     indices = np.arange(canonical) * features // max(canonical, 1)

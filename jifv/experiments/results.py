@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from jifv.critical import CriticalSpace
 from jifv.evaluate import Choice, angle
 from jifv.experiments.experiment import Experiment
+from jifv.inversion import FAR
 
 OBJECTIVES = ("prediction", "target", "response", "random")
 """What realizations are compared with and re-optimized for."""
@@ -82,6 +83,13 @@ class Realized:
         return {name: array for name, array in named.items() if array is not None}
 
     @property
+    def last_singular_value(self) -> Float[np.ndarray, " s"]:
+        """The smallest singular value of BJ in units of the largest: the `stationarity` for the prediction."""
+        largest = np.where(np.isfinite(self.singular_values), self.singular_values, 0).max(-1)
+        last = self.singular_values[:, -1] / np.where(largest > 0, largest, np.nan)
+        return np.where(np.isfinite(last), last, np.nan)
+
+    @property
     def usable(self) -> Bool[np.ndarray, " s"]:
         """Which samples are finite and have a prediction."""
         return self.finite & np.isfinite(self.prediction).all(-1)
@@ -102,6 +110,7 @@ class Calibrated:
         basis: Orthonormal basis of the chosen space V.
         prediction: Objective predicted with it; that of `Realized` if V = Rⁿ.
         gap: Confidence in that.
+        stationarity: How far the realization is from being optimal for that, see `jifv.Inversion`.
     """
 
     spaces: list[CriticalSpace]
@@ -109,6 +118,7 @@ class Calibrated:
     basis: Float[np.ndarray, "n q"]
     prediction: Float[np.ndarray, "s n"]
     gap: Float[np.ndarray, " s"]
+    stationarity: Float[np.ndarray, " s"]
 
     @property
     def reduced(self) -> bool:
@@ -238,6 +248,9 @@ class Flag(NamedTuple):
 FLAGS = (
     Flag("not_finite", "not finite", "NaN or infinity on the way, so no angle"),
     Flag("on_floor", "on the cosine's floor", "ended on the floor of the cosine, where inversion does not hold"),
+    Flag(
+        "far", "far from stationary", f"no objective brings the gradient below {FAR:g} of what it can be: not converged"
+    ),
     Flag("lost", "target off V", "target almost entirely off V, so nothing can recover it; counted all the same"),
     Flag("dead", "target on dead features", "target almost entirely on dead features; counted all the same"),
     Flag("with_dead_features", "dead features", "some features dead, so the gradient says nothing of them"),
@@ -251,6 +264,7 @@ def flags(results: Results) -> dict[str, Bool[np.ndarray, " s"]]:
     return {
         "not_finite": ~realized.finite,
         "on_floor": realized.on_floor,
+        "far": np.greater(results.calibrated.stationarity, FAR),
         "lost": np.greater(results.evaluation.off_v, LOST),
         "dead": np.greater(results.on_dead, LOST),
         "with_dead_features": np.any(realized.dead, -1),

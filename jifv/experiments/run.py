@@ -106,7 +106,7 @@ def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
 def _realize(
     experiment: Experiment, problem: Problem, rows: Int[np.ndarray, " rows"], progress: bool
 ) -> tuple[Realized, dict[str, float]]:
-    """Visualization, Jacobians and inversion of some samples; and the seconds of each."""
+    """Visualize, linearize and invert some samples, and time each part."""
     seconds: dict[str, float] = {}
     objectives = problem.objectives[rows]
     label = f"samples {rows[0]}–{rows[-1]}"
@@ -151,10 +151,10 @@ def _realize(
 
 
 def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> tuple[Calibrated, dict[str, float]]:
-    """The critical spaces, the one that predicts the known objectives best, and the predictions with it."""
+    """Find critical spaces, choose the one that predicts the known objectives best, and predict with it."""
     objectives, seconds = problem.objectives, {}
     spaces, bases = [], [np.eye(objectives.shape[1], dtype=objectives.dtype)]
-    predictions, gaps = [realized.prediction], [realized.gap]
+    predictions, gaps, rests = [realized.prediction], [realized.gap], [realized.last_singular_value]
     if realized.compressed is not None:
         used = np.flatnonzero(realized.usable)[: experiment.critical_samples]
         with _timed(seconds, "critical"):
@@ -165,6 +165,7 @@ def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> 
             inversion = together(solve, problem.mesh, realized.response, realized.compressed)
             predictions.append(inversion.objective)
             gaps.append(inversion.gap)
+            rests.append(inversion.stationarity)
     usable = realized.usable
     support = [1.0, *(space.gap for space in spaces)]
     choice = evaluate.choose_space(bases, [each[usable] for each in predictions], objectives[usable], gaps=support)
@@ -174,6 +175,7 @@ def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> 
         basis=bases[choice.index],
         prediction=predictions[choice.index],
         gap=gaps[choice.index],
+        stationarity=rests[choice.index],
     )
     # Algorithm 1 runs once for all samples: each gets an equal share.
     return calibrated, {name: value / experiment.samples for name, value in seconds.items()}
@@ -187,7 +189,7 @@ def _reoptimize(
     wanted: dict[str, np.ndarray],
     progress: bool,
 ) -> tuple[Reoptimized, dict[str, float]]:
-    """Images re-optimized for each objective, and their similarity to those before; and the seconds."""
+    """Re-optimize images for each objective, compare them with those before, and time it."""
     seconds: dict[str, float] = {}
     images, similarities = {}, {}
     before = problem.to_images(jnp.asarray(parameters[rows]))
@@ -211,20 +213,20 @@ def _reoptimize(
 
 
 def _padded(experiment: Experiment, *arrays):
-    """The same arrays with their last row repeated to the size of a full batch: one shape, and so one compilation."""
+    """Repeat the last row of each array up to the size of a full batch: one shape, and so one compilation."""
     rows = np.minimum(np.arange(min(experiment.batch_size, experiment.samples)), len(arrays[0]) - 1)
     return tuple(array[rows] for array in arrays)
 
 
 def _usable(wanted: np.ndarray, fallback: np.ndarray) -> np.ndarray:
-    """Objectives of unit length; where there is none (not finite, zero), the fallback, whose result is discarded."""
+    """Normalize objectives; replace those that are zero or not finite by the fallback, whose result is discarded."""
     length = np.linalg.norm(wanted, axis=-1, keepdims=True)
     good = np.isfinite(length) & (length > 0)
     return np.where(good, wanted / np.where(good, length, 1), fallback)
 
 
 def _in_unit_range(images: Array) -> Array:
-    """Inputs as images with values in [0, 1]."""
+    """Map inputs to images with values in [0, 1]."""
     return frames.to_unit_range(images) if frames.is_frame(images.shape[-1]) else images
 
 

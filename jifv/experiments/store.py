@@ -38,7 +38,7 @@ class Store:
 
     @classmethod
     def in_memory(cls, samples: int, batch_size: int) -> "Store":
-        """A store that is gone with the process."""
+        """Make a store that is gone with the process."""
         return cls(None, journals.new({}, samples, batch_size))
 
     @classmethod
@@ -84,11 +84,11 @@ class Store:
         self.close()
 
     def rows(self, batch: int) -> Int[np.ndarray, " rows"]:
-        """The samples of a batch; the last batch may have fewer than the others."""
+        """List the samples of a batch; the last batch may have fewer than the others."""
         return self._arrays.rows(batch)
 
     def missing(self, stage: str) -> list[int]:
-        """The batches of a stage that are not finished."""
+        """List the batches of a stage that are not finished."""
         done = {entry["batch"] for entry in self._batches(stage)}
         return [
             batch for batch in range(-(-self._journal["samples"] // self._journal["batch_size"])) if batch not in done
@@ -155,7 +155,7 @@ class Store:
         self._replace(stage, forms, [*self._batches(stage), entry | {"at": time.time(), "checksums": checksums}])
 
     def read(self, stage: str) -> dict[str, np.ndarray]:
-        """All arrays of a finished stage, in the order of the samples.
+        """Read all arrays of a finished stage, in the order of the samples.
 
         Raises:
             ValueError: The stage is not finished.
@@ -175,9 +175,9 @@ class Store:
         return arrays
 
     def seconds(self) -> dict[str, float]:
-        """Wall-clock seconds per sample of each part of the work.
+        """Average the wall-clock seconds per sample of each part of the work.
 
-        Of the batches that did not have to compile, which is the first of a stage in each process, if there are any.
+        The first batch of a stage in each process has to compile. It counts only where there is no other.
         """
         total: dict[str, float] = {}
         for stage in self._journal["stages"]:
@@ -189,15 +189,15 @@ class Store:
         return total
 
     def devices(self) -> list[int]:
-        """Numbers of devices that shared the batches, each once: a run may have gone on with another number."""
+        """List the numbers of devices that shared the batches; a run may have been continued with another number."""
         return sorted({entry["devices"] for entry in self._entries()})
 
     def commits(self) -> list[str]:
-        """Versions of the code that computed the batches, each once, where they are known."""
+        """List the versions of the code that computed the batches, where they are known."""
         return sorted({entry["commit"] for entry in self._entries()} - {None})
 
     def total_seconds(self) -> float:
-        """Wall-clock seconds of all batches together, compilation included."""
+        """Add up the wall-clock seconds of all batches, compilation included."""
         return sum(sum(entry["seconds"].values()) for entry in self._entries())
 
     def verify(self) -> list[str]:
@@ -233,7 +233,7 @@ class Store:
         return [entry for stage in self._journal["stages"] for entry in self._batches(stage)]
 
     def _check(self) -> None:
-        """Nothing is removed or added unless the store is ours, and as we know it."""
+        """Make sure that the store is still ours and unchanged, before anything is removed or added."""
         if self._folder is None:
             return
         if self._lock is None:
@@ -243,7 +243,7 @@ class Store:
             raise OSError(f"{self._folder / FILE} was changed behind our back; start again to go on from there")
 
     def _replace(self, stage: str, forms: dict[str, Any], batches: list[dict[str, Any]]) -> None:
-        """Replaces a stage in the journal."""
+        """Replace a stage in the journal."""
         self._check()
         stages = self._journal["stages"] | {stage: {"arrays": forms, "batches": batches}}
         journal = self._journal | {"stages": stages}
@@ -253,7 +253,7 @@ class Store:
 
 
 def _begin(folder: Path, journal: dict[str, Any]) -> Lock:
-    """Makes the store if there is none, and checks it if there is one."""
+    """Make the store if there is none, or check the one that is there."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

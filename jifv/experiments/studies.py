@@ -62,6 +62,28 @@ def smaller(cells: Iterable[Experiment], **changes: Any) -> tuple[Experiment, ..
     return tuple(with_options(cell, changes) for cell in cells)
 
 
+def with_rounded(cells: Iterable[Experiment], **changes: Any) -> tuple[Experiment, ...]:
+    """Add a twin with rounded kinks to every experiment.
+
+    Only with rounded kinks does the gradient vanish at the end of a visualization (see docs/gn4c.md). The twin has the
+    same objectives and as many steps, all of them Adam's: L-BFGS does not bring it closer to rest.
+
+    Args:
+        cells: Experiments on the network as it is.
+        **changes: What else the twins change, by the names in `jifv.experiments.options`.
+
+    Returns:
+        The experiments, followed by their twins, whose names end in "-rounded".
+    """
+    cells = tuple(cells)
+    twins = []
+    for cell in cells:
+        steps = cell.settings.adam_steps + cell.settings.lbfgs_steps
+        twin = {"name": f"{cell.name}-rounded", "smoothing": 0.1, "adam_steps": steps, "lbfgs_steps": 0, "anneal": 0.7}
+        twins.append(with_options(cell, twin | changes))
+    return cells + tuple(twins)
+
+
 def _label(option: str, value: Any) -> str:
     symbol = BY_NAME[option].symbol
     return f"{symbol}{value:g}".replace(".", "_") if symbol else str(value)
@@ -117,7 +139,7 @@ _GN4C_SMOOTH_QUICK = replace(
 )
 
 _DNCL_QUICK = {"adam_steps": 300, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 16, "canonical": 4}
-_DNDE_QUICK = {"adam_steps": 150, "lbfgs_steps": 60, "reoptimize_steps": 20, "samples": 4}
+_DNDE_QUICK = {"adam_steps": 150, "lbfgs_steps": 60, "reoptimize_steps": 20, "samples": 8}
 _GN4C_QUICK = {"adam_steps": 800, "lbfgs_steps": 100, "reoptimize_steps": 10, "samples": 4, "canonical": 2}
 _GN4C_QUICK |= {"input_size": 112}
 _SRNET_QUICK = {"adam_steps": 200, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 8}
@@ -125,9 +147,10 @@ _SRNET_QUICK = {"adam_steps": 200, "lbfgs_steps": 100, "reoptimize_steps": 40, "
 _DNDE_CELLS = grid(_DNDE, features=(8, 16, 32, 64, 128, 256, 342), power=_POWERS) + grid(
     replace(_DNDE, features=32), aggregation=("mean", "pick"), power=_POWERS
 )
-_DNDE_QUICK_CELLS = grid(_DNDE, features=(8, 32, 342), power=(0, 2)) + grid(
+_DNDE_QUICK_CELLS = grid(_DNDE, features=(8, 32), power=(0, 2)) + grid(
     replace(_DNDE, features=32), aggregation=("mean", "pick"), power=(0, 2)
 )
+_DNDE_QUICK_WHOLE = grid(_DNDE, features=(342,), power=(0, 2))
 _GN4C_CELLS = grid(replace(_GN4C, samples=32, canonical=16), features=(16, 32, 64, 128, 256, 512), power=_POWERS)
 _GN4C_KINKS_CELLS = grid(
     replace(_GN4C_SMOOTH, name="gn4c", samples=32, canonical=16),
@@ -167,22 +190,23 @@ STUDIES = {
         "The class scores of DenseNet, and the critical space",
         "3.5, Fig. 2b",
         "scatter",
-        (_DNCL,),
-        smaller([_DNCL], **_DNCL_QUICK),
+        with_rounded([_DNCL]),
+        with_rounded(smaller([_DNCL], **_DNCL_QUICK)),
     ),
     "dn4cl": Study(
         "The same for a network that never saw a deer",
         "3.5, Fig. 2c",
         "scatter",
-        (_DN4CL,),
-        smaller([_DN4CL], **_DNCL_QUICK),
+        with_rounded([_DN4CL]),
+        with_rounded(smaller([_DN4CL], **_DNCL_QUICK)),
     ),
     "dnde": Study(
         "The first n filters of dense3: power of the cosine and aggregation",
         "3.6, Fig. 3",
         "beta",
-        _DNDE_CELLS,
-        smaller(_DNDE_QUICK_CELLS, **_DNDE_QUICK),
+        with_rounded(_DNDE_CELLS),
+        with_rounded(smaller(_DNDE_QUICK_CELLS, **_DNDE_QUICK), adam_steps=300, std=0.5)
+        + with_rounded(smaller(_DNDE_QUICK_WHOLE, **_DNDE_QUICK), adam_steps=1000, std=0.5),
     ),
     "gn4c-features": Study(
         "The first n filters of inception4c: power of the cosine",
@@ -195,16 +219,16 @@ STUDIES = {
         "Pixels, Fourier, and decorrelated Fourier",
         "3.7, Fig. 4",
         "parametrizations",
-        _BY_PARAMETRIZATION["gn4c"] + _BY_PARAMETRIZATION["dnde"],
+        _BY_PARAMETRIZATION["gn4c"] + with_rounded(_BY_PARAMETRIZATION["dnde"]),
         smaller(_BY_PARAMETRIZATION["gn4c"], **_GN4C_QUICK | {"lbfgs_steps": 0})
-        + smaller(_BY_PARAMETRIZATION["dnde"], **_DNDE_QUICK),
+        + with_rounded(smaller(_BY_PARAMETRIZATION["dnde"], **_DNDE_QUICK), adam_steps=300, std=0.5),
     ),
     "srnet": Study(
         "The 64 filters of SRNet's 8th residual block, with and without the cosine",
         "3.7",
         "beta",
-        _SRNET_CELLS,
-        smaller(_SRNET_CELLS, **_SRNET_QUICK),
+        with_rounded(_SRNET_CELLS),
+        with_rounded(smaller(_SRNET_CELLS, **_SRNET_QUICK)),
     ),
     "timings": Study(
         "Seconds per sample",

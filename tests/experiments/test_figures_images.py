@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from support.drawn import (
     DNDE,
 )
@@ -35,6 +37,23 @@ def test_gallery_of_few_features_keeps_their_order_and_projects_onto_v(few):
     target = few.objectives[0] - few.objectives[0].mean()
     widths = [bar.get_width() for bar in bars.containers[0]]
     np.testing.assert_allclose(widths, target / np.linalg.norm(target), atol=1e-5)
+
+
+@pytest.mark.parametrize("ends", [(-0.4, 0.4), (-0.46, 0.42), (-0.35, 0.4), (-0.2, 0.9), (-0.04, 0.05), (0.0, 1.0)])
+def test_labels_of_weights_do_not_collide(ends):
+    figure = Figure(figsize=(4.8, 1.57), dpi=150, layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=(1.1, 1, 1.1, 1))[1]
+    vector = np.array([*ends, *[0] * 8])
+    figures_images._weights(
+        axes, {name: vector for name in ("target", "prediction", "response")}, ("automobile",) * 10, 10
+    )
+    figure.draw_without_rendering()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    low, high = axes.get_xlim()
+    seen = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    boxes = [label.get_window_extent(renderer) for label in seen]
+    assert len(boxes) >= 2
+    assert all(a.x1 + 4 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
 def test_rows_are_targets_and_columns_parametrizations(parametrized):

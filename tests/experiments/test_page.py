@@ -50,6 +50,7 @@ def test_flags(lone, lone_path):
         "canonical": set(range(65, 75)),
         "not finite": set(NOT_FINITE),
         "on the cosine's floor": {8},
+        "far from stationary": set(),
         "target on dead features": {DEAD} if cell["on_dead"][DEAD] > 0.9 else set(),
         "dead features": {DEAD},
     }

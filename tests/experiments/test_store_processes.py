@@ -1,3 +1,4 @@
+import os
 import random
 import shutil
 import signal
@@ -151,15 +152,22 @@ run(cell, net, store=Store.open(sys.argv[1], identity(cell, net), cell.samples, 
 
 @contextmanager
 def runner(folder):
-    """A process that is about to begin its run."""
+    """A process that is about to begin its run. All of them share what they compile."""
     command = [sys.executable, "-c", RUN, str(folder), str(Path(__file__).parents[1])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    cache = {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    with subprocess.Popen(command, env=os.environ | cache, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         yield process
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_run_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kills):
+    with runner(tmp_path / "compiling.zarr") as process:
+        assert process.wait() == 0
     whole = tmp_path / "whole.zarr"
     with runner(whole) as process:
         began = time.monotonic()

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 from support.toy import TOY
 
-from jifv.experiments.studies import STUDIES, grid, smaller
+from jifv.experiments.experiment import options_of
+from jifv.experiments.studies import STUDIES, grid, smaller, with_rounded
 
 
 def cells(preset):
@@ -30,7 +31,8 @@ def test_every_experiment_of_the_paper_is_there():
     [("gn4c", 300, 150, 3000, 500), ("dncl", 300, 10, 800, 300), ("dn4cl", 300, 10, 800, 300)],
 )
 def test_paper_counts(name, samples, canonical, adam_steps, lbfgs_steps):
-    [cell] = STUDIES[name].paper
+    cell, *twins = STUDIES[name].paper
+    assert [twin.name for twin in twins] == ([] if name == "gn4c" else [f"{name}-rounded"])
     settings = cell.settings
     assert (cell.samples, cell.canonical) == (samples, canonical)
     assert (settings.adam_steps, settings.lbfgs_steps, cell.reoptimize_steps) == (adam_steps, lbfgs_steps, 500)
@@ -63,7 +65,8 @@ def test_quick_is_a_smaller_version_of_the_same():
     for name, study in STUDIES.items():
         for cell in study.quick:
             assert cell.samples <= 16, name
-            assert cell.settings.adam_steps <= 300 or cell.input_size == 112, name
+            most = 2000 if cell.input_size == 112 else 1000 if cell.smoothing else 300
+            assert cell.settings.adam_steps <= most, name
             assert cell.network in {paper.network for paper in study.paper}
             assert cell.layer in {paper.layer for paper in study.paper}
 
@@ -86,3 +89,28 @@ def test_grid_is_every_combination():
 def test_smaller_changes_steps_and_what_is_named():
     [cell] = smaller([TOY], adam_steps=1, lbfgs_steps=2, samples=4)
     assert cell == replace(TOY, settings=replace(TOY.settings, adam_steps=1, lbfgs_steps=2), samples=4)
+
+
+def test_the_twin_with_rounded_kinks_has_the_same_objectives_and_as_many_steps():
+    assert with_rounded([TOY])[0] is TOY
+    [_, twin] = with_rounded([TOY])
+    before, after = options_of(TOY), options_of(twin)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed <= {"name", "smoothing", "adam_steps", "lbfgs_steps", "anneal"}
+    assert (twin.name, twin.smoothing, twin.settings.lbfgs_steps) == (f"{TOY.name}-rounded", 0.1, 0)
+    assert twin.settings.adam_steps == TOY.settings.adam_steps + TOY.settings.lbfgs_steps
+    [_, other] = with_rounded([TOY], adam_steps=7, std=0.25)
+    assert (other.settings.adam_steps, other.std, other.smoothing) == (7, 0.25, 0.1)
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("name", ["dncl", "dn4cl", "dnde", "srnet"])
+def test_every_condition_is_shown_as_the_network_is_and_with_rounded_kinks(name, preset):
+    found = STUDIES[name].cells(preset)
+    kinked = {cell.name: cell for cell in found if not cell.smoothing}
+    rounded = {cell.name.removesuffix("-rounded"): cell for cell in found if cell.smoothing}
+    assert kinked.keys() == rounded.keys()
+    same = {"network", "layer", "samples", "canonical", "features", "aggregation", "power", "parametrization", "seed"}
+    for name in kinked:
+        before, after = options_of(kinked[name]), options_of(rounded[name])
+        assert {option for option in before if before[option] == after[option]} >= same

@@ -110,15 +110,17 @@ def test_samples_to_know_of_are_counted_and_listed(results):
         finite=~flags,
         on_floor=flags,
         off_v=np.where(flags, 0.95, 0.1),
+        stationarity_on_v=np.where(np.arange(TOY.samples) == 5, 0.2, 0.05),
         dead=dead,
         objectives=results.objectives,
     )
     cell = report.plain(report.cell_summary(other))
-    assert cell["counts"] == {"not_finite": 1, "on_floor": 1, "lost": 1, "dead": 1, "with_dead_features": 1}
+    assert cell["counts"] == {"not_finite": 1, "on_floor": 1, "far": 1, "lost": 1, "dead": 1, "with_dead_features": 1}
+    assert cell["listed"]["far"] == [5]
     assert cell["listed"]["lost"] == [3]
     assert cell["listed"]["dead"] == [6]
     remarks = tables.remarks({"cells": [cell]})
-    assert len(remarks) == 5
+    assert len(remarks) == 6
     assert all(remark.startswith("1 of 8 samples: ") for remark in remarks)
 
 

@@ -94,6 +94,7 @@ def fake(
         basis=_single(chosen),
         prediction=_single(on_v),
         gap=_single(rng.uniform(0.5, 1, s)),
+        stationarity=_single(values[:, -1] / values[:, 0]),
     )
     reoptimized = {
         name: _single(np.clip(images + (1 - ssim[name])[:, None, None, None] * rng.normal(size=images.shape), 0, 1))
@@ -123,8 +124,8 @@ def fake(
 
 
 def changed(results: Results, **changes: Any) -> Results:
-    """The same results with other values of fields, of whichever record; `calibrated` has two names of `realized`."""
-    calibrated = {"prediction_on_v": "prediction", "gap_on_v": "gap"}
+    """The same results with other values of fields, of whichever record; `calibrated` has names of `realized`."""
+    calibrated = {f"{name}_on_v": name for name in ("prediction", "gap", "stationarity")}
     owned: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
         owner = "calibrated" if name in calibrated else _OWNERS[name]

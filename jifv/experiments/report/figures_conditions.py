@@ -167,7 +167,7 @@ def timings(cells: Sequence[Results]) -> Figure:
 
 
 def _places(panel: Panel, *, gap: float, logarithmic: bool = False) -> list[tuple[float, Results]]:
-    """Where each cell lies: one unit apart, or one per doubling of the features, with gaps between groups."""
+    """Place cells one unit apart, or one unit per doubling of the features, with gaps between groups."""
     places, start = [], 0.0
     for group in panel.groups.values():
         for index, cell in enumerate(group):

@@ -112,7 +112,7 @@ def picture(images: Float[np.ndarray, "*batch h w c"]) -> Float[np.ndarray, "*ba
 
 
 def _weights(axes: Axes, vectors: dict[str, np.ndarray], names: tuple[str, ...], shown: int) -> None:
-    """Horizontal bars of the features that weigh most in target or prediction, largest first if some are left out."""
+    """Draw bars for the features that weigh most in target or prediction, largest first if some are left out."""
     weight = np.maximum(np.abs(vectors["target"]), np.abs(np.nan_to_num(vectors["prediction"])))
     features = np.argsort(-weight, kind="stable")[:shown] if len(weight) > shown else np.arange(len(weight))
     places = np.arange(len(features))
@@ -122,7 +122,8 @@ def _weights(axes: Axes, vectors: dict[str, np.ndarray], names: tuple[str, ...],
     axes.set_yticks(places, [names[feature] for feature in features])
     axes.invert_yaxis()
     axes.margins(x=0.03)
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=(1, 2, 5, 10)))
+    # So few that they have room beside long names of features.
+    axes.xaxis.set_major_locator(MaxNLocator(2, steps=(1, 2, 4, 5, 10), min_n_ticks=2))
     plain(axes, "x")
     axes.tick_params(labelsize=5.5)
 
@@ -135,5 +136,5 @@ def _show(axes: Axes, image: np.ndarray, title: str) -> None:
 
 
 def _spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of the numbers 0 to count - 1, evenly spread, with the first and the last among them."""
+    """Choose at most `most` of the numbers 0 to count − 1, evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)) if count else np.arange(0)

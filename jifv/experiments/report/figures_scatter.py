@@ -71,7 +71,7 @@ def _space(results: Results) -> str:
 
 
 def _rings(results: Results) -> dict[str, tuple[str, np.ndarray]]:
-    """Marker and samples of each ring, by its name in the legend."""
+    """Find marker and samples of each ring, by its name in the legend."""
     found = flags(results)
     return {
         "target lost": ("o", found["lost"] | found["dead"]),
@@ -80,7 +80,7 @@ def _rings(results: Results) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def _place(results: Results) -> np.ndarray:
-    """Where each sample lies: the angle of its prediction, on V if there is one, and its similarity."""
+    """Return the place of each sample: the angle of its prediction, on V if there is one, and its similarity."""
     name = "prediction_on_v" if results.calibrated.reduced else "prediction"
     return np.stack([results.evaluation.angles[name], results.evaluation.ssim["prediction"]], -1)
 
@@ -121,7 +121,7 @@ def _points(axes: Axes, results: Results, series: list[_Series]) -> None:
 
 
 def _angles(axes: Axes, results: Results, series: list[_Series], limits: tuple[float, float]) -> None:
-    """The margin above: the angles of each series."""
+    """Draw the margin above: the angles of each series."""
     angles = results.evaluation.angles
     _distributions(axes, [(angles[name], COLOURS[colour]) for _, name, colour in series], limits)
     axes.set_yticks(-np.arange(len(series)), [each.label for each in series])
@@ -133,7 +133,7 @@ def _angles(axes: Axes, results: Results, series: list[_Series], limits: tuple[f
 
 
 def _similarities(axes: Axes, results: Results, limits: tuple[float, float]) -> None:
-    """The margin on the right: the similarity after re-optimization for each objective."""
+    """Draw the margin on the right: the similarity after re-optimization for each objective."""
     ssim = results.evaluation.ssim
     _distributions(axes, [(ssim[name], COLOURS[name]) for name in OBJECTIVES], limits, upright=True)
     axes.set_xticks(range(len(OBJECTIVES)), list(OBJECTIVES), rotation=90)
@@ -209,7 +209,7 @@ def _distributions(
 
 
 def _label_outliers(axes: Axes, place: np.ndarray, obstacles: np.ndarray, most: int = 8) -> None:
-    """Number the samples furthest from the others where no point is in the way. Units are shares of the axes."""
+    """Label the outliers by their index where no point is in the way. Units are fractions of the axes."""
     finite = np.flatnonzero(np.isfinite(place).all(-1))
     if not len(finite):
         return

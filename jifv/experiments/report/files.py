@@ -72,7 +72,7 @@ def write(
 
 
 def _caption(stem: str) -> str:
-    """A figure's caption from the name of its file, which an experiment's name may follow."""
+    """Make a figure's caption from the name of its file, which may end in an experiment's name."""
     for start, caption in _CAPTIONS.items():
         if stem.startswith(start):
             return f"{caption} {stem.removeprefix(start).removeprefix('-')}".strip()

@@ -74,7 +74,7 @@ def write(
 
 
 def _cell(results: Results, coarseness: float) -> dict[str, Any]:
-    """One experiment: a list per quantity, one entry per sample."""
+    """Collect the data of one experiment: a list per quantity, with one entry per sample."""
     names, realized, calibrated = results.feature_names, results.realized, results.calibrated
     angles, ssim = results.evaluation.angles, results.evaluation.ssim
     with np.errstate(invalid="ignore"):  # where a response is infinite
@@ -116,13 +116,13 @@ def _cell(results: Results, coarseness: float) -> dict[str, Any]:
 
 
 def _marks(results: Results) -> dict[str, Bool[np.ndarray, " s"]]:
-    """What a sample can be marked with, by label. The page relies on the first one being its kind."""
+    """Collect the marks of all samples by label. The page relies on the first one being the kind of sample."""
     found = flags(results)
     return {"canonical": results.canonical} | {flag.label: found[flag.name] for flag in FLAGS}
 
 
 def _largest(vectors: dict[str, Float[np.ndarray, "s n"]]) -> Int[np.ndarray, "s e"]:
-    """The features with the largest entries of any of the vectors, in descending order of the target's entries."""
+    """Find the features with the largest entries in any of the vectors, in descending order of the target's entries."""
     weight = np.nan_to_num(np.abs(np.stack(list(vectors.values())))).max(0)
     chosen = np.sort(np.argsort(-weight, axis=-1, kind="stable")[:, :ENTRIES], axis=-1)
     target = np.take_along_axis(vectors["target"], chosen, -1)

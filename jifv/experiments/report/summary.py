@@ -69,8 +69,7 @@ def cell_summary(results: Results) -> dict[str, Any]:
     """Summarize one experiment."""
     realized, evaluation = results.realized, results.evaluation
     found = flags(results)
-    values = np.where(np.isfinite(realized.singular_values), realized.singular_values, 0)
-    last = realized.singular_values[:, -1] / np.where(values.max(-1) > 0, values.max(-1), np.nan)
+    last = realized.last_singular_value
     return {
         **settings_of(results),
         "seconds_per_sample": results.seconds,
@@ -146,7 +145,7 @@ def plain(value: Any) -> Any:
 
 
 def _filtered(results: Results, least: float) -> dict[str, Any]:
-    """What the outlier filter of the paper keeps and loses at one threshold."""
+    """Summarize what the paper's outlier filter keeps and loses at one threshold."""
     angle = results.evaluation.angles["prediction_on_v"]
     kept = results.evaluation.ssim["prediction"] >= least
     return {

@@ -163,7 +163,7 @@ def _outlier_filter(cell: Mapping[str, Any]) -> Table:
 
 
 def _several(cells: Sequence[Mapping[str, Any]]) -> Table:
-    columns = ("experiment", "n", "k", "prediction", "90 %", "response", "random", "β0", "‖JᵀBv*‖/σ₁", "SSIM")
+    columns = ("experiment", "n", "k", "prediction", "90 %", "response", "random", "β0", "‖JᵀBv*‖ / σ₁", "SSIM")
     rows = [
         (
             cell["experiment"],

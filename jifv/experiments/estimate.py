@@ -1,0 +1,103 @@
+"""What an experiment will cost, told before it begins: one step is measured, and the rest follows from the sizes."""
+
+import sys
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jifv._core.devices import scatter
+from jifv._visualize.gradient import evaluate
+from jifv.experiments.experiment import Experiment
+from jifv.experiments.problem import Problem
+from jifv.experiments.results import OBJECTIVES
+
+_TRIALS = 1.2
+"""Gradients per iteration of L-BFGS, see `Settings.most_trials`."""
+_PER_ROW = 2 / 3
+"""Cost of a row of the Jacobian in gradients: the backward pass alone, twice the operations of the forward pass."""
+_JACOBIANS = 3
+"""Arrays of the size of a Jacobian that inversion holds: GN4c's of 0.29 GiB takes 0.95 GiB (benchmarks/growth.py)."""
+_STATES = 8
+"""Arrays of the size of p that a step holds beside L-BFGS's history: p, gradient, Adam's moments, and copies."""
+
+
+class Cost(NamedTuple):
+    """What some work costs.
+
+    Attributes:
+        seconds: Wall-clock time.
+        bytes: Memory, on all devices together.
+    """
+
+    seconds: float
+    bytes: float
+
+
+def measure_step(experiment: Experiment, problem: Problem) -> Cost:
+    """Compile the step that visualization and re-optimization share, and run it on the first batch.
+
+    Returns:
+        The time of one gradient of a batch, and the memory in use by then.
+    """
+    batch = min(experiment.batch_size, experiment.samples)
+    rows = np.minimum(np.arange(_padded(batch, problem)), batch - 1)
+    arrays = scatter((problem.start[rows], jnp.asarray(problem.objectives[rows])), problem.mesh)
+    times = []
+    for _ in range(2):  # the first one compiles
+        began = time.perf_counter()
+        jax.block_until_ready(evaluate(problem.f, experiment.significance, experiment.settings.precision, *arrays))
+        times.append(time.perf_counter() - began)
+    return Cost(min(times), _in_use())
+
+
+def estimate(experiment: Experiment, problem: Problem, step: Cost, *, realize: int, reoptimize: int) -> Cost:
+    """Estimate what is left of an experiment. Compilation, the SVDs and writing files are not counted.
+
+    Args:
+        experiment: What to do.
+        problem: Its parts.
+        step: What one step costs, see `measure_step`; of another experiment, if network, layer, input and batch are
+            the same.
+        realize: Batches that are to be visualized and inverted.
+        reoptimize: Batches that are to be re-optimized.
+    """
+    settings = experiment.settings
+    batch = min(experiment.batch_size, experiment.samples)
+    features, entries = problem.objectives.shape[1], problem.start[0].size
+    steps = settings.adam_steps + _TRIALS * settings.lbfgs_steps
+    # One Jacobian per device at a time, and so as many samples at a time as in a step.
+    gradients = realize * (steps + features * _PER_ROW) + reoptimize * len(OBJECTIVES) * experiment.reoptimize_steps
+    devices = 1 if problem.mesh is None else problem.mesh.size
+    itemsize = problem.start.dtype.itemsize
+    states = _padded(batch, problem) * entries * itemsize * (_STATES + 2 * settings.history)
+    jacobians = devices * features * entries * itemsize * _JACOBIANS
+    return Cost(gradients * step.seconds, step.bytes + max(states, jacobians))
+
+
+def text(cost: Cost) -> str:
+    """Write a cost for people."""
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if cost.seconds >= 2 * length:
+            return f"about {cost.seconds / length:.0f} {unit}, {cost.bytes / 2**30:.1f} GiB"
+    return f"about {max(1, cost.seconds):.0f} s, {cost.bytes / 2**30:.1f} GiB"
+
+
+def _padded(batch: int, problem: Problem) -> int:
+    """Round a batch up to a multiple of the number of devices."""
+    devices = 1 if problem.mesh is None else problem.mesh.size
+    return -(-batch // devices) * devices
+
+
+def _in_use() -> int:
+    """Return the most memory that has been in use, of the devices or, for CPUs, of this process; 0 if unknown."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats):
+        return sum(each.get("peak_bytes_in_use", 0) for each in stats)
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

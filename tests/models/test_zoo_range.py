@@ -1,0 +1,53 @@
+"""Networks refuse inputs in other units than theirs, as far as values can be seen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jifv.models import load
+
+
+def draw(shape):
+    return jnp.asarray(np.random.default_rng(0).uniform(size=shape), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def stem():
+    return load("densenet", layer="stem", input_size=8)
+
+
+AROUND = {
+    "nothing": lambda f: f,
+    "grad": jax.grad,
+    "vmap of grad": lambda f: lambda x: jax.vmap(jax.grad(f))(x[None]),
+}
+WRONG = {
+    r"0\.\d+ to 25\d": draw((8, 8, 3)) * 255,
+    r"-0\.\d+ to 0": draw((8, 8, 3)) - 0.5,
+    "nan": jnp.full((8, 8, 3), jnp.nan),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("found", WRONG)
+def test_values_in_other_units_are_refused_by_name(stem, around, found):
+    message = rf"x must have values in \[0, 1\], got {found}.* for densenet, which takes RGB in \[0, 1\]"
+    with pytest.raises(ValueError, match=message):
+        AROUND[around](lambda x: stem.apply(x).sum())(WRONG[found])
+
+
+def test_values_beyond_the_range_by_rounding_are_an_input(stem):
+    assert jnp.isfinite(stem.apply(draw((8, 8, 3)) * 1.001 - 0.0005)).all()
+
+
+def test_what_is_traced_has_no_values_to_refuse(stem):
+    assert jax.jit(stem.apply)(WRONG["nan"]).shape == stem.output_shape
+
+
+def test_frames_have_a_range_of_their_own():
+    network = load("srnet", layer="conv1", input_size=4)
+    x = draw((4, 4, 5))
+    assert jnp.isfinite(network.apply(2 * x - 1)).all()
+    with pytest.raises(ValueError, match=r"x must have values in \[-1, 1\], got .* for srnet"):
+        network.apply(4 * x - 2)

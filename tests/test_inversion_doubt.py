@@ -1,0 +1,43 @@
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.toy_response import FEATURES, response
+
+import jifv
+from jifv._invert.doubt import warn_if_far
+from jifv.inversion import FAR, NotStationaryWarning
+
+TWO = jifv.Significance(2)
+V = np.linalg.qr(np.eye(FEATURES)[:, 1:] - 1 / FEATURES)[0].astype(np.float32)
+"""The complement of the toy's trivial direction (1, …, 1)."""
+
+
+@pytest.fixture(scope="module")
+def start():
+    return jax.random.normal(jax.random.key(0), (4, 12, 12, 3))
+
+
+def test_noise_and_unfinished_realizations_are_warned_of_once_and_finished_ones_are_not(start):
+    targets = jifv.sparse_objectives(jax.random.key(1), 4, FEATURES)
+    with pytest.warns(NotStationaryWarning, match="4 of 4 realizations are far from stationary") as caught:
+        noise = jifv.invert_batch(response, start, significance=TWO, basis=V)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert noise.stationarity.min() > FAR
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotStationaryWarning)
+        settings = jifv.Settings(adam_steps=150, lbfgs_steps=100)
+        done = jifv.invert_batch(response, jifv.visualize(response, start, targets, settings=settings), basis=V)
+    assert done.stationarity.max() < FAR / 2
+
+
+def test_counts_those_above_the_limit_and_not_the_unknown():
+    with pytest.warns(NotStationaryWarning, match=r"2 of 5 .* \(Inversion\.stationarity is up to 0\.40\)"):
+        warn_if_far(jnp.array([0.0, FAR, 0.2, np.nan, 0.4]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_far(np.array([np.nan, 0.0]))
+        warn_if_far(np.array([FAR]))
