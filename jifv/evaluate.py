@@ -174,15 +174,14 @@ def reoptimize(
     """
     check_positive("steps", steps)
     check_settings(settings)
-    parameters, objective = unpacked(realizations, significance)
+    parameters, objective, own = unpacked(realizations, significance)
     settings = replace(settings, adam_steps=steps, anneal=0.0, lbfgs_steps=0, adam_precision=None)
-    own = vars(realizations) if isinstance(realizations, Visualization) else {}
     return visualize(
         f,
         parameters,
         objectives,
         significance=objective,
-        **{name: own[name] for name in ("priors", "transformations") if name in own},
+        **own,
         settings=settings,
         batch_size=batch_size,
         mesh=mesh,

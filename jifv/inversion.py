@@ -179,15 +179,14 @@ def invert_batch(
             realizations; the transformations are not fixed, or there is a basis as well; before f is evaluated.
     """
     check_mesh(mesh)
-    parameters, objective = unpacked(realizations, significance)
+    parameters, objective, own = unpacked(realizations, significance)
     shape, dtype = jnp.shape(parameters), jnp.result_type(parameters)
     if not shape or not shape[0]:
         raise ValueError(f"realizations must hold at least one sample on the first axis, got shape {shape}")
     one = jax.ShapeDtypeStruct(shape[1:], dtype)
-    if isinstance(realizations, Visualization):
-        priors = realizations.priors if priors is None else priors
-        transformations = transformations or realizations.transformations
-    priors = tuple(replace(prior, weight=1.0) for prior in priors or ())  # not part of the question, nor of the program
+    # Weights are not part of the question, nor of the program.
+    priors = tuple(replace(prior, weight=1.0) for prior in (own["priors"] if priors is None else priors))
+    transformations = transformations or own["transformations"]
     check_options(objective, basis, dead_tolerance, feature_count(f, one))
     check_priors(f, priors, one)
     warn_if_anew("f", f)
@@ -196,11 +195,8 @@ def invert_batch(
     if transformations is not None:
         check_fixed(f, transformations, basis)
         check_positive("rounds", rounds)
-        bits, options["ensemble"], options["rounds"] = (
-            transformations.bits(),
-            replace(transformations, words=()),
-            rounds,
-        )
+        bits = transformations.bits()
+        options |= {"ensemble": replace(transformations, words=()), "rounds": rounds}
     inversions = []
     with bar(description, shape[0], progress) as advance:
         for inversion in in_turn(partial(_compiled(mesh), f, basis, bits, priors=priors, **options), mesh, parameters):

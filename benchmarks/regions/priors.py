@@ -5,18 +5,23 @@ from harness.tables import markdown
 
 from regions.registry import block
 
+_INVERTED = {
+    "with the priors": "with them",
+    "priors ignored": "without",
+    "none": "without",
+    "asked for two": "as if with two",
+}
+
 
 @block("priors", "priors-dnde", "priors-dnde-342")
 def priors(*results):
-    """With the priors and without, by number of features."""
-    columns = ("n", "priors", "median angle of the prediction", "worst", "of the response", "gap")
-    rows = [
-        (str(row["n"]), row["inverted"].removeprefix("priors "), *_angles(row), *_weights(row))
-        for result in results
-        for row in result.rows
-        if row["case"] == "priors"
-    ]
-    return markdown((*columns, "error of the weights", "worst", "on the floor"), rows, left=2)
+    """Made with priors or without, inverted with them or without."""
+    rows = []
+    for row in (row for result in results for row in result.rows):
+        numbers = (degrees(row["median"]), degrees(row["response"]), fixed(row["gap"]), _percent(row["weights"]))
+        rows.append((str(row["n"]), row["case"], _INVERTED[row["inverted"]], *numbers, str(row["on the floor"])))
+    columns = ("n", "made with", "inverted", "median angle of the prediction", "of the response", "gap")
+    return markdown((*columns, "error of the weights", "on the floor"), rows, left=3)
 
 
 @block("transformations", "transformations-dnde")
@@ -26,20 +31,9 @@ def transformations(result):
     return markdown(("transformations", "median angle of the prediction", "worst", "of the response", "gap"), rows)
 
 
-@block("stored", "stored-dnde")
-def stored(result):
-    """Files."""
-    rows = [(row["inverted"], *_angles(row)) for row in result.rows]
-    return markdown(("stored as", "median angle of the prediction", "worst", "of the response", "gap"), rows)
-
-
 def _angles(row):
     return (*(degrees(row[name]) for name in ("median", "worst", "response")), fixed(row["gap"]))
 
 
-def _weights(row):
-    return (*(_percent(row[name]) for name in ("weights", "worst weight")), str(row["on the floor"]))
-
-
-def _percent(value):
-    return significant(None if value is None else 100 * value, 2) + ("" if value is None else " %")
+def _percent(share):
+    return "" if share is None else f"{significant(100 * share, 2)} %"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import jax
 import numpy as np
@@ -78,8 +78,11 @@ class Visualization:
 
 def unpacked(
     realizations: Visualization | Array | np.ndarray, significance: Objective | None
-) -> tuple[Array | np.ndarray, Objective]:
+) -> tuple[Array | np.ndarray, Objective, dict[str, Any]]:
     """Return the parameters of realizations and what they maximize; the two must not contradict each other.
+
+    Returns:
+        p, the objective function, and `priors` and `transformations` by these names.
 
     Raises:
         TypeError: Parameters alone, without `significance`.
@@ -92,8 +95,9 @@ def unpacked(
                 "returns carries its own"
             )
         check_array("realizations", realizations)
-        return realizations, significance
+        return realizations, significance, {"priors": (), "transformations": None}
     own = realizations.significance
     if significance not in (None, own):
         raise ValueError(f"significance must be that of the realizations, {own}, got {significance}")
-    return realizations.parameters, own
+    kept = {"priors": realizations.priors, "transformations": realizations.transformations}
+    return realizations.parameters, own, kept
