@@ -10,6 +10,9 @@ from jifv import transform
 from jifv.transform import anew, chain, fixed, mean_response
 from jifv.visualization import advance, finish, load_state, save_state, start
 
+# Some are inverted without what they were made with, on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::jifv.inversion.NotStationaryWarning")
+
 KEY = jax.random.key(3)
 SHAPE = (6, 7, 2)
 

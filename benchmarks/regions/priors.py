@@ -31,6 +31,13 @@ def transformations(result):
     return markdown(("transformations", "median angle of the prediction", "worst", "of the response", "gap"), rows)
 
 
+@block("stored", "stored-dnde")
+def stored(result):
+    """Files."""
+    rows = [(row["inverted"], *_angles(row)) for row in result.rows]
+    return markdown(("stored as", "median angle of the prediction", "worst", "of the response", "gap"), rows)
+
+
 def _angles(row):
     return (*(degrees(row[name]) for name in ("median", "worst", "response")), fixed(row["gap"]))
 
