@@ -1,8 +1,8 @@
 """Inverse feature visualization: from an input back to the objective it was optimized for.
 
-The data's path is the table of contents: parametrize → (network) → aggregate → response → significance → objectives →
+The data's path is the table of contents: parametrize → network → aggregate → response → significance → objectives →
 smoothing → visualization → jacobian → inversion → critical → evaluate. Each step is a module of that name, with more
-than what is here; the networks are in `jifv.models`.
+than what is here; networks with weights are in `jifv.models`.
 """
 
 from jifv._core.devices import sample_mesh
@@ -12,6 +12,7 @@ from jifv.critical import CriticalSpace, critical_space, critical_spaces
 from jifv.evaluate import angle, beta_profile, choose_space, reoptimize, ssim
 from jifv.inversion import Inversion, invert, invert_at, invert_batch, stationarity
 from jifv.jacobian import compress, linearize
+from jifv.network import from_torch
 from jifv.objectives import canonical_objectives, sparse_objectives
 from jifv.parametrize import Parametrization, fourier, geometry, pixels
 from jifv.response import compose
@@ -37,6 +38,7 @@ __all__ = [
     "critical_spaces",
     "first",
     "fourier",
+    "from_torch",
     "geometry",
     "identity",
     "invert",

@@ -10,7 +10,8 @@ from jax import lax
 
 import jifv
 from jifv import aggregate
-from jifv.models.networks import densenet, layers
+from jifv._layers import windows
+from jifv.models.networks import densenet
 from jifv.smoothing import smooth
 
 SIZE, FEATURES, WIDTH = 8, 5, 0.3
@@ -189,10 +190,10 @@ def test_hand_written_convolutions_survive():
 @pytest.mark.parametrize(("size", "padding"), [(7, 0), (8, 0), (7, 1)])
 def test_pools_with_twins(size, padding, x64):
     x = draw(2, size, size, 3)
-    smoothed = smooth(lambda x: layers.max_pool_ceil(x[None], padding=padding), x)
+    smoothed = smooth(lambda x: windows.max_pool_ceil(x[None], padding=padding), x)
     (site,) = smoothed.sites
     np.testing.assert_allclose(site.width, 0.1 * np.sqrt(np.mean(np.square(x))), rtol=1e-6)
-    expected = layers._smooth_max_pool_ceil(site.width, jnp.asarray(x[:1]), 3, 2, padding)
+    expected = windows._smooth_max_pool(site.width, jnp.asarray(x[:1]), (3, 3), (2, 2), (padding,) * 2, True)
     np.testing.assert_allclose(smoothed(x[0]), expected, rtol=1e-12)
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jifv.models.networks.convolution import convolve, flipped
+from jifv._layers.convolution import convolve, flipped
 from jifv.models.networks.layers import Conv, Norm, average_pool, gain_and_offset, max_pool, moments, smooth_relu
 from jifv.smoothing import rounded_by
 

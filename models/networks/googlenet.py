@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from jifv.models.networks.layers import Conv, Norm, local_response_norm, max_pool_ceil
+from jifv._layers.windows import local_response_norm, max_pool_ceil
+from jifv.models.networks.layers import Conv, Norm
 
 CAFFE_MEAN = (104.0, 117.0, 123.0)
 """Mean that the bvlc version subtracts from blue, green and red in [0, 255]."""

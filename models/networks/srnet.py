@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
-from jifv.models.networks.convolution import convolve
+from jifv._layers.convolution import convolve
 from jifv.models.networks.frames import INPUT_CHANNELS, OUTPUT_CHANNELS
 from jifv.models.networks.layers import Conv
 

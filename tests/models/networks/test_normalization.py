@@ -1,14 +1,10 @@
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from jifv.models.networks.layers import Norm, local_response_norm, moments
+from jifv.models.networks.layers import Norm, moments
 
 
 def draw(shape, dtype=np.float32, seed=0):
@@ -105,51 +101,3 @@ def test_channels_that_hardly_vary_stay_finite():
 
     assert np.isfinite(total(x))
     assert np.all(np.isfinite(jax.grad(total)(x)))
-
-
-# Local response normalization.
-
-
-@given(window=st.sampled_from([1, 3, 5, 7]), channels=st.sampled_from([1, 4, 9]), alpha=st.floats(1e-4, 3))
-@settings(max_examples=10)
-def test_response_norm_is_its_formula(window, channels, alpha):
-    """Also where the window is wider than there are channels."""
-    x = 3 * np.asarray(draw((2, 3, 2, channels)), np.float64)
-    expected = np.zeros_like(x)
-    for channel in range(channels):
-        neighbours = x[..., max(channel - window // 2, 0) : channel + window // 2 + 1]
-        expected[..., channel] = x[..., channel] / (2 + alpha / window * np.sum(neighbours**2, -1)) ** 0.75
-    ours = local_response_norm(jnp.asarray(x, np.float32), window, alpha, 2.0)
-    assert ours.dtype == np.float32
-    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("alpha", [1e-4, 0.5])
-def test_response_norm_and_its_gradient_against_torch(x64, alpha):
-    torch = pytest.importorskip("torch")
-    x, weight = 100 * draw((2, 3, 4, 7), np.float64), draw((2, 3, 4, 7), np.float64, seed=1)
-
-    @jax.jit
-    def ours(x):
-        out, pull = jax.vjp(partial(local_response_norm, alpha=alpha), x)
-        return out, pull(weight)[0]
-
-    image = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)).requires_grad_(True)
-    out = torch.nn.LocalResponseNorm(5, alpha=alpha, beta=0.75, k=1)(image)
-    out.backward(torch.tensor(np.asarray(weight).transpose(0, 3, 1, 2)))
-    theirs = (tensor.detach().permute(0, 2, 3, 1).numpy() for tensor in (out, image.grad))
-    for one, other in zip(ours(x), theirs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12 * np.abs(other).max())
-    assert np.abs(np.asarray(ours(x)[0]) / x - 1).max() > 0.01  # it does something
-
-
-def test_response_norm_in_place_and_under_vmap():
-    x = 50 * draw((3, 2, 2, 6))
-    single = jax.vmap(lambda image: local_response_norm(image[None])[0])
-    np.testing.assert_allclose(single(x), jax.jit(local_response_norm)(x), rtol=1e-6)
-    np.testing.assert_array_equal(local_response_norm(jnp.zeros((1, 1, 1, 4))), 0)
-
-
-def test_response_norm_refuses_an_even_window():
-    with pytest.raises(ValueError, match="window must be odd, got 4"):
-        local_response_norm(jnp.zeros((1, 2, 2, 4)), 4)

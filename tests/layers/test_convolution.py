@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jax import lax
 from scipy.signal import correlate
 
-from jifv.models.networks.convolution import convolve, strided_convolve
+from jifv._layers.convolution import convolve, strided_convolve
 from jifv.models.networks.layers import Conv
 
 

@@ -1,0 +1,201 @@
+"""Small networks of PyTorch, one for each family: what `from_torch` has to bring over. As the papers have them."""
+
+import torch
+from support.torch_reference import randomized
+from torch import nn
+from torch.nn import functional
+
+
+class VGG(nn.Module):
+    """Simonyan & Zisserman 2015: convolutions with bias, pools, and a classifier on the flattened map."""
+
+    def __init__(self, widths=(6, 8), classes=5):
+        super().__init__()
+        layers, channels = [], 3
+        for width in widths:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2, 2)]
+            channels = width
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d((3, 3))
+        self.classifier = nn.Sequential(nn.Linear(9 * channels, 7), nn.ReLU(True), nn.Dropout(), nn.Linear(7, classes))
+
+    def forward(self, x):
+        return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
+
+
+class DenseLayer(nn.Module):
+    def __init__(self, channels, growth):
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(channels), nn.Conv2d(channels, 4 * growth, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(4 * growth)
+        self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        new = self.conv2(self.relu(self.norm2(self.conv1(self.relu(self.norm1(x))))))
+        return torch.cat([x, new], 1)
+
+
+class DenseNet(nn.Module):
+    """Huang et al. 2017 for ImageNet; with blocks (6, 12, 24, 16) and growth 32 it is DenseNet-121."""
+
+    def __init__(self, blocks=(2, 2), growth=4, classes=5):
+        super().__init__()
+        channels = 2 * growth
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        stages = []
+        for index, depth in enumerate(blocks):
+            stages.append(nn.Sequential(*(DenseLayer(channels + i * growth, growth) for i in range(depth))))
+            channels += depth * growth
+            if index < len(blocks) - 1:
+                norm, kept = nn.BatchNorm2d(channels), channels // 2
+                stages.append(nn.Sequential(norm, nn.ReLU(), nn.Conv2d(channels, kept, 1), nn.AvgPool2d(2, 2)))
+                channels = kept
+        self.stages, self.norm = nn.Sequential(*stages), nn.BatchNorm2d(channels)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = functional.relu(self.norm(self.stages(self.stem(x))), inplace=True)
+        return self.classifier(torch.flatten(functional.adaptive_avg_pool2d(x, (1, 1)), 1))
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self, channels, squeezed, activation, gate):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Conv2d(channels, squeezed, 1), nn.Conv2d(squeezed, channels, 1)
+        self.activation, self.gate = activation, gate
+
+    def forward(self, x):
+        return x * self.gate(self.fc2(self.activation(self.fc1(functional.adaptive_avg_pool2d(x, 1)))))
+
+
+class InvertedResidual(nn.Module):
+    """Sandler et al. 2018, with squeeze and excite: expand, depthwise, gate, project."""
+
+    def __init__(self, channels, width, out, window, stride, activation, gate):
+        super().__init__()
+        self.residual = stride == 1 and channels == out
+        self.block = nn.Sequential(
+            nn.Conv2d(channels, width, 1, bias=False),
+            nn.BatchNorm2d(width, eps=1e-3),
+            activation(),
+            nn.Conv2d(width, width, window, stride, window // 2, groups=width, bias=False),
+            nn.BatchNorm2d(width, eps=1e-3),
+            activation(),
+            SqueezeExcite(width, width // 4, nn.ReLU() if gate is nn.Hardsigmoid else activation(), gate()),
+            nn.Conv2d(width, out, 1, bias=False),
+            nn.BatchNorm2d(out, eps=1e-3),
+        )
+
+    def forward(self, x):
+        return x + self.block(x) if self.residual else self.block(x)
+
+
+class Mobile(nn.Module):
+    """MobileNetV3 (Howard et al. 2019) with hard swish, EfficientNet (Tan & Le 2019) with swish."""
+
+    def __init__(self, activation, gate, rows, classes=5):
+        super().__init__()
+        channels = 8
+        stages = [nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), activation())]
+        for width, out, window, stride in rows:
+            stages.append(InvertedResidual(channels, width, out, window, stride, activation, gate))
+            channels = out
+        self.features = nn.Sequential(*stages)
+        self.classifier = nn.Sequential(nn.Linear(channels, 10), activation(), nn.Dropout(0.2), nn.Linear(10, classes))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean([2, 3]))
+
+
+ROWS = ((16, 8, 3, 1), (24, 12, 5, 2), (24, 12, 3, 1))
+"""Width, channels, window and stride of the inverted residuals."""
+
+
+class InceptionBlock(nn.Module):
+    """Branches of Szegedy et al. 2016: windows of 1×7 and 7×1, a mean over 3×3 without the margin, a stride of 2."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.long = nn.Sequential(
+            nn.Conv2d(channels, 4, (1, 7), padding=(0, 3)), nn.ReLU(), nn.Conv2d(4, 5, (7, 1), padding=(3, 0))
+        )
+        self.pooled = nn.Conv2d(channels, 3, 1)
+        self.small = nn.Conv2d(8, 6, 3, stride=2)
+
+    def forward(self, x):
+        mean = functional.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+        x = functional.relu(torch.cat([self.long(x), self.pooled(mean)], 1))
+        return torch.cat([self.small(x), functional.max_pool2d(x, 3, stride=2)], 1)
+
+
+class Inception(nn.Module):
+    def __init__(self, classes=5):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(6, 7, 3),
+            nn.ReLU(),
+            nn.LocalResponseNorm(5, alpha=0.1),
+            nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        )
+        self.block, self.fc = InceptionBlock(7), nn.Linear(14, classes)
+
+    def forward(self, x):
+        return self.fc(self.block(self.stem(x)).mean((2, 3)))
+
+
+BUILDERS = {
+    "vgg": VGG,
+    "densenet": DenseNet,
+    "mobilenetv3": lambda: Mobile(nn.Hardswish, nn.Hardsigmoid, ROWS),
+    "efficientnet": lambda: Mobile(nn.SiLU, nn.Sigmoid, ROWS),
+    "inception": Inception,
+}
+
+
+def random_network(name, seed=0):
+    """A network in evaluation mode with random weights and statistics."""
+    torch.manual_seed(seed)
+    return randomized(BUILDERS[name]())
+
+
+def hugging_face(name):
+    """A tiny network of `transformers` with random weights, in evaluation mode."""
+    import transformers
+
+    torch.manual_seed(0)
+    if name == "resnet":
+        config = transformers.ResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="bottleneck", num_labels=5
+        )
+        network = transformers.ResNetForImageClassification(config)
+    elif name == "convnext":
+        config = transformers.ConvNextConfig(
+            num_stages=2, hidden_sizes=[8, 12], depths=[1, 1], num_labels=5, layer_scale_init_value=0.5
+        )
+        network = transformers.ConvNextForImageClassification(config)
+    elif name == "vit":
+        config = transformers.ViTConfig(
+            hidden_size=12,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            intermediate_size=20,
+            image_size=32,
+            patch_size=8,
+            num_labels=5,
+            attn_implementation="sdpa",
+        )
+        network = transformers.ViTForImageClassification(config)
+    else:
+        config = transformers.SwinConfig(
+            image_size=32, patch_size=2, embed_dim=8, depths=[2, 1], num_heads=[2, 4], window_size=4, num_labels=5
+        )
+        network = transformers.SwinForImageClassification(config)
+    return randomized(network)
