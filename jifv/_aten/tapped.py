@@ -54,7 +54,8 @@ class TorchNetwork:
         if self.layer not in self.graph.layers:
             raise ValueError(f"layer must be one of {', '.join(self.graph.layers)}, got {self.layer!r}")
         check_known(self._nodes)
-        _ = self.output_shape  # traces: what is not known in this form is an error here
+        # What is not known in this form is an error here.
+        jax.eval_shape(self, jax.ShapeDtypeStruct(self.input_shape, jnp.float32))
 
     def __call__(self, x: Float[Array | np.ndarray, "h w c"]) -> Float[Array, "*positions n"]:
         """Return the layer's activations for one image: (h, w, n), or (n,) for a layer without positions.
@@ -79,10 +80,10 @@ class TorchNetwork:
     def __repr__(self) -> str:
         return f"TorchNetwork({self.layer!r}, {self.input_shape} -> {self.output_shape})"
 
-    @cached_property
+    @property
     def output_shape(self) -> tuple[int, ...]:
         """(h, w, n) or (n,)."""
-        return jax.eval_shape(self, jax.ShapeDtypeStruct(self.input_shape, jnp.float32)).shape
+        return self._shape(self.layer, self.tokens)
 
     def layers(self) -> dict[str, tuple[int, ...]]:
         """List the layers that can be tapped, in the order of computation, with the shapes of their activations.
