@@ -7,11 +7,9 @@ PyTorch, `from_keras` of a model of Keras 3.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -98,10 +96,14 @@ def load(path: str | Path, *, layer: str | None = None, tokens: Tokens | None = 
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} must be a network of jifv, got format {metadata.get('format')!r}")
-    saved = {name: json.loads(metadata[name]) for name in ("layer", "input_shape", "mean", "std", "tokens")}
-    saved |= {name: tuple(saved[name]) for name in ("input_shape", "mean", "std")}
+    try:
+        graph = loads(metadata["graph"])
+        saved = {name: json.loads(metadata[name]) for name in ("layer", "input_shape", "mean", "std", "tokens")}
+        saved |= {name: tuple(saved[name]) for name in ("input_shape", "mean", "std")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be a network of jifv, got metadata that is not: {error}") from error
     saved |= {name: value for name, value in (("layer", layer), ("tokens", tokens)) if value is not None}
-    return TorchNetwork(loads(metadata["graph"]), weights, **saved)
+    return TorchNetwork(graph, weights, **saved)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,11 +114,13 @@ class KerasNetwork:
         model: The model, up to the layer.
         whole: The whole model.
         layer: Name of the tapped layer.
+        variables: Values of the trainable and the other variables of `model`.
     """
 
     model: Any
     whole: Any
     layer: str
+    variables: tuple[list[np.ndarray], list[np.ndarray]]
 
     def __call__(self, x: Float[Array | np.ndarray, "h w c"]) -> Float[Array, "*positions n"]:
         """Return the layer's activations for one image: (h, w, n), or (n,); tokens are positions, (t, 1, n).
@@ -128,7 +132,7 @@ class KerasNetwork:
         if x.ndim != 3:
             raise ValueError(f"x must have shape (H, W, C), got {x.shape}; use jax.vmap for a batch")
         check_floats("x", x)
-        activations, _ = self.model.stateless_call(*self._variables, jnp.asarray(x)[None], training=False)
+        activations, _ = self.model.stateless_call(*self.variables, jnp.asarray(x)[None], training=False)
         return activations[0][:, None] if activations.ndim == 3 else activations[0]
 
     def __repr__(self) -> str:
@@ -145,12 +149,6 @@ class KerasNetwork:
             ValueError: There is no such layer.
         """
         return from_keras(self.whole, layer=layer)
-
-    @cached_property
-    def _variables(self) -> tuple[list[Any], list[Any]]:
-        # A copy: Keras may go on training.
-        variables = self.model.trainable_variables, self.model.non_trainable_variables
-        return jax.tree.map(lambda variable: np.array(variable.value), variables)
 
 
 def from_keras(model: Any, *, layer: str | None = None) -> KerasNetwork:
@@ -184,7 +182,12 @@ def from_keras(model: Any, *, layer: str | None = None) -> KerasNetwork:
         part = keras.Model(model.inputs, model.get_layer(layer).output)
     except (AttributeError, ValueError) as error:
         raise ValueError(f"model must be functional or sequential, and built, got {model.name!r}: {error}") from error
-    return KerasNetwork(part, model, layer)
+    # A copy: Keras may go on training.
+    trainable, others = (
+        [np.array(variable.value) for variable in variables]
+        for variables in (part.trainable_variables, part.non_trainable_variables)
+    )
+    return KerasNetwork(part, model, layer, (trainable, others))
 
 
 def _image_shape(example: Any) -> tuple[int, int, int]:

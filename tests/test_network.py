@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="the networks are PyTorch's")
 from support import torch_families  # noqa: E402
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-OWN = ["vgg", "densenet", "mobilenetv3", "efficientnet", "inception"]
+OWN = ["vgg", "densenet", "mobilenetv3", "efficientnet", "inception", "transformer"]
 HUGGING_FACE = ["resnet", "convnext", "vit", "swin"]
 SIZES = {"inception": 40}
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -108,8 +108,8 @@ def outputs(module, x):
     for each in hooks:
         each.remove()
     results = []
-    for name, part, result in [*seen, ("output", module, result)]:
-        tensors = [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    for name, part, given in [*seen, ("output", module, result)]:
+        tensors = [leaf for leaf in torch.utils._pytree.tree_leaves(given) if isinstance(leaf, torch.Tensor)]
         # Windows are parts of an image.
         results += [(name, part, tensor.numpy()[0] if len(tensor) == 1 else None) for tensor in tensors]
     return results

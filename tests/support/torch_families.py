@@ -151,12 +151,29 @@ class Inception(nn.Module):
         return self.fc(self.block(self.stem(x)).mean((2, 3)))
 
 
+class Transformer(nn.Module):
+    """Dosovitskiy et al. 2021, of PyTorch's own layers: patches, the token of a class, attention."""
+
+    def __init__(self, width=12, classes=5):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 8, stride=8)
+        self.token, self.places = nn.Parameter(torch.randn(1, 1, width)), nn.Parameter(torch.randn(1, 17, width))
+        layer = nn.TransformerEncoderLayer(width, 3, 20, activation="gelu", batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.heads = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        return self.heads(self.encoder(torch.cat([self.token, x], 1) + self.places)[:, 0])
+
+
 BUILDERS = {
     "vgg": VGG,
     "densenet": DenseNet,
     "mobilenetv3": lambda: Mobile(nn.Hardswish, nn.Hardsigmoid, ROWS),
     "efficientnet": lambda: Mobile(nn.SiLU, nn.Sigmoid, ROWS),
     "inception": Inception,
+    "transformer": Transformer,
 }
 
 
