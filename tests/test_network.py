@@ -92,6 +92,16 @@ def test_family_in_float32(name):
     check(name, np.float32, 1e-5)
 
 
+@pytest.mark.parametrize(("beta", "size", "count"), [(0.75, 3, 1), (0.5, 3, 0), (0.75, 4, 0)])
+def test_response_normalization_is_one_operation_where_it_is_ours(beta, size, count, x64):
+    part = torch.nn.LocalResponseNorm(size, alpha=0.3, beta=beta, k=2).eval()
+    network = from_torch(part, (3, 4, 7))
+    assert [node.operation for node in network.graph.nodes].count("local_response_norm") == count
+    x = image(network, np.float64)
+    expected = part(torch.from_numpy(x).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    np.testing.assert_allclose(network(x), expected, rtol=1e-10)
+
+
 # Layers.
 
 

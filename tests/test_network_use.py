@@ -132,6 +132,7 @@ def test_smoothed_family_of_hugging_face(name):
 # The whole path, and our own networks.
 
 
+@pytest.mark.slow
 def test_visualized_and_inverted():
     module = torch_families.random_network("vgg")
     network = from_torch(module, (16, 16, 3), layer="features.3")
@@ -145,11 +146,11 @@ def test_visualized_and_inverted():
     assert np.isfinite(inversion.objective).all()
 
 
-def agree(network, ours, layer, dtype=np.float32):
+def agree(network, ours):
     """Values and gradients of two functions of an image."""
     x = image(network)
-    weights = np.random.default_rng(1).normal(size=network.output_shape).astype(dtype)
-    run = lambda f: jax.jit(jax.value_and_grad(lambda x: jnp.vdot(weights, f(x)), has_aux=False))(x)  # noqa: E731
+    weights = np.random.default_rng(1).normal(size=network.output_shape).astype(np.float32)
+    run = lambda f: jax.jit(jax.value_and_grad(lambda x: jnp.vdot(weights, f(x))))(x)  # noqa: E731
     (one, slope), (other, expected) = run(network), run(ours)
     np.testing.assert_allclose(one, other, rtol=1e-4)
     assert np.linalg.norm(slope - expected) < 1e-4 * np.linalg.norm(expected)
@@ -165,22 +166,20 @@ def test_trained_densenet_is_ours_and_goes_through_dncl(shared):
     module.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
     network = from_torch(module.eval(), (32, 32, 3))
     ours = jifv.models.load("densenet", weights=path)
-    agree(network, ours.apply, "output")
-    agree(network.tap("block3"), jifv.models.load("densenet", weights=path, layer="dense3").apply, "block3")
+    agree(network, ours.apply)
+    agree(network.tap("block3"), jifv.models.load("densenet", weights=path, layer="dense3").apply)
 
     phi = jifv.pixels((32, 32, 3))
     targets = jifv.sparse_objectives(jax.random.key(0), 2, features=10)
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 2))
-    settings = jifv.Settings(adam_steps=60, lbfgs_steps=20)
+    settings = jifv.Settings(adam_steps=20, lbfgs_steps=0)
     f, g = (jifv.compose(phi.apply, each, jifv.identity) for each in (network, ours.apply))
     realizations = jifv.visualize(f, start, targets, settings=settings)
     one = jifv.invert_batch(f, realizations)
     other = jifv.invert_batch(g, realizations.parameters, significance=realizations.significance)
-    np.testing.assert_allclose(one.response, other.response, rtol=1e-3, atol=1e-3)
     # The smallest is that of the common shift of all scores: rounding error.
     np.testing.assert_allclose(one.singular_values[:, :-1], other.singular_values[:, :-1], rtol=2e-3)
-    shift = np.full(10, 10**-0.5)
-    assert (np.abs(one.objective @ shift) > 0.9).all()
+    assert (np.abs(np.sum(one.objective * other.objective, 1)) > 0.999).all()
 
 
 @pytest.mark.slow
@@ -193,4 +192,4 @@ def test_googlenet_is_ours(tmp_path, monkeypatch):
     network = from_torch(module, (64, 64, 3), layer="inception4c")
     ours = jifv.models.load("googlenet-bvlc", weights=path, layer="inception4c", input_size=64)
     assert network.output_shape == ours.output_shape
-    agree(network, ours.apply, "inception4c")
+    agree(network, ours.apply)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jifv._aten.fusing import fused
 from jifv._aten.graph import Dtype, Graph, Node, Ref
 
 OUTPUT = "output"
@@ -122,7 +123,7 @@ def _graph(torch: Any, program: Any, names: list[str], shape: tuple[int, int, in
     results = [spec.arg.name for spec in program.graph_signature.output_specs if spec.kind.name == "USER_OUTPUT"]
     known = {node.name for node in output.args[0] if hasattr(node, "name")}
     layers = {name: result for name, result in zip(names, results, strict=True) if result in known}
-    return Graph(tuple(nodes), layers, image, shape)
+    return Graph(fused(tuple(nodes)), layers, image, shape)
 
 
 def _placeholders(program: Any) -> dict[str, str]:

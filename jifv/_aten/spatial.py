@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from jifv._aten.tensor import CHANNELS_LAST, Tensor
 from jifv._layers.convolution import convolve, strided_convolve
-from jifv._layers.windows import max_pool
+from jifv._layers.windows import local_response_norm, max_pool
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -151,6 +151,10 @@ def _counts(size: int, window: int, stride: int, padding: int, ceil: bool, count
     return np.minimum(starts + window, high) - np.maximum(starts, low)
 
 
+def _response_norm(x: Tensor, window: int, alpha: float, offset: float) -> Tensor:
+    return Tensor(local_response_norm(_image(x), window, alpha, offset), CHANNELS_LAST)
+
+
 def _adaptive_average_pool(x: Tensor, sizes: Sequence[int]) -> Tensor:
     def matrix(old: int, new: int) -> np.ndarray:
         result = np.zeros((new, old))
@@ -233,6 +237,7 @@ SPATIAL: dict[str, Callable] = {
     "avg_pool2d": _average_pool,
     "avg_pool3d": _average_pool,
     "convolution": _convolution,
+    "local_response_norm": _response_norm,
     "max_pool2d_with_indices": _max_pool,
     "upsample_bilinear2d": _bilinear,
     "upsample_bilinear2d.vec": _scaled(_bilinear),
