@@ -130,7 +130,8 @@ def test_memory_is_that_of_the_step():
 
 
 @pytest.mark.parametrize(
-    "name", ["critical", "fv_step", "gradients", "growth", "inversion", "jacobian", "roofline", "smoothing"]
+    "name",
+    ["critical", "from_torch", "fv_step", "gradients", "growth", "inversion", "jacobian", "roofline", "smoothing"],
 )
 def test_help(name):
     command = [sys.executable, BENCHMARKS / f"{name}.py", "--help"]

@@ -184,14 +184,14 @@ def test_network_is_visualized_and_inverted(build):
 
 
 def test_the_readme_shows_each_framework():
-    assert [name for name, _ in EXAMPLES] == ["linen", "nnx", "equinox", "haiku"]
+    assert [name for name, _ in EXAMPLES] == ["torch", "linen", "nnx", "equinox", "haiku"]
 
 
 @pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
 def test_example_of_the_readme_runs(name, code):
-    for line in re.findall(r"^(?:from|import) (equinox|haiku)", code, re.MULTILINE):
+    for line in re.findall(r"^(?:from|import) (torch|equinox|haiku)", code, re.MULTILINE):
         pytest.importorskip(line)
-    namespace = {"jax": jax}
+    namespace = {"jax": jax, "jifv": jifv}
     exec(compile(code, f"README.md, {name}", "exec"), namespace)
     activations = namespace["network"](jnp.full((32, 32, 3), 0.5))
     assert activations.shape == (28, 28, 16)

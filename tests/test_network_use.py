@@ -1,6 +1,7 @@
 """Networks of PyTorch are saved, smoothed, visualized and inverted as ours are, and agree with ours."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +194,13 @@ def test_googlenet_is_ours(tmp_path, monkeypatch):
     ours = jifv.models.load("googlenet-bvlc", weights=path, layer="inception4c", input_size=64)
     assert network.output_shape == ours.output_shape
     agree(network, ours.apply)
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    namespace = {}
+    exec(compile(code, "docs/networks.md", "exec"), namespace)
+    assert namespace["network"].output_shape == (15, 15, 16)
+    assert namespace["other"].output_shape == (13, 13, 24)

@@ -1,5 +1,8 @@
 """Every operation of the table, called as PyTorch's operator is, gives what that gives; in any order of axes."""
 
+import re
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -229,3 +232,10 @@ def test_operation_is_pytorchs(case, x64):
 
 def test_every_operation_has_a_case():
     assert {name for name, *_ in CASES} | {"getitem", "local_response_norm"} == set(TABLE)
+
+
+def test_the_page_lists_the_table():
+    page = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"<!-- table -->(.*)<!-- end of table -->", page, re.DOTALL)
+    listed = re.findall(r"`(\w+)`", table)
+    assert sorted(listed) == sorted({name.partition(".")[0] for name in TABLE} - {"getitem"})
