@@ -67,11 +67,11 @@ def from_torch(
     sides = image[:2] if resize is None else (resize, resize) if isinstance(resize, int) else tuple(resize)
     if len(sides) != 2 or min(sides) < 1:
         raise ValueError(f"resize must be a positive side, or height and width, got {resize!r}")
-    statistics = [_channels(name, value, image[2]) for name, value in (("mean", mean), ("std", std))]
-    if not all(statistics[1]):
+    means, deviations = _channels("mean", mean, image[2]), _channels("std", std, image[2])
+    if not all(deviations):
         raise ValueError(f"std must not be 0, got {std!r}")
     graph, weights = export(module, (1, image[2], *sides))
-    return TorchNetwork(graph, weights, OUTPUT if layer is None else layer, image, *statistics, tokens)
+    return TorchNetwork(graph, weights, OUTPUT if layer is None else layer, image, means, deviations, tokens)
 
 
 def load(path: str | Path, *, layer: str | None = None, tokens: Tokens | None = None) -> TorchNetwork:

@@ -30,8 +30,8 @@ def _add_product(bias: Tensor, x: Tensor, y: Tensor, beta: float = 1, alpha: flo
 
 
 def _variance(x: Tensor, dims: Any = None, correction: float | None = None, keepdim: bool = False) -> Tensor:
-    correction = 1 if correction is None else correction
-    return reduced(partial(jnp.var, ddof=correction), x, dims, keepdim)
+    ddof = 1 if correction is None else int(correction)
+    return reduced(partial(jnp.var, ddof=ddof), x, dims, keepdim)
 
 
 def _variance_and_mean(

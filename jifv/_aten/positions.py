@@ -31,7 +31,7 @@ def feature_axis(graph: Graph, name: str) -> int:
             (before,) = references(node)
             shape = nodes[before].shape if before in nodes else None
             if shape and len(shape) == 3:  # tokens with their features, (1, t, n), or features with their positions
-                return 3 if shape[-1] == (node.shape or ())[-1] else 1
+                return 3 if node.shape is not None and shape[-1] == node.shape[-1] else 1
         for before in references(node):
             if before not in nodes or nodes[before].shape is None or len(nodes[before].shape or ()) == 4:
                 axis = visit(before)
@@ -59,9 +59,8 @@ def patch_grid(graph: Graph, name: str, tokens: int) -> tuple[int, int] | None:
 
     It is that of the last convolution before, halved as often as patches were merged. More tokens come before.
     """
-    grids = [
-        node.shape[2:] for node in graph.needed(name) if node.operation == "convolution" and len(node.shape or ()) == 4
-    ]
+    shapes = [node.shape or () for node in graph.needed(name) if node.operation == "convolution"]
+    grids = [shape[2:] for shape in shapes if len(shape) == 4]
     if not grids:
         return None
     height, width = grids[-1]

@@ -157,7 +157,7 @@ def _full_like(x: Tensor, value: float, dtype: Any = None, **unused: Any) -> Ten
 
 
 def _arange(start: float, end: float, step: float = 1, dtype: Any = None, **unused: Any) -> Tensor:
-    return tensor(np.arange(start, end, step, dtype))
+    return tensor(np.arange(start, end, step).astype(dtype) if dtype else np.arange(start, end, step))
 
 
 SHAPING: dict[str, Callable] = {

@@ -76,7 +76,7 @@ def _transposed(
     sides = [(all_ - margin, all_ - margin + more) for all_, margin, more in zip(reach, padding, extra, strict=True)]
     return lax.conv_general_dilated(
         x,
-        kernel,
+        jnp.asarray(kernel),
         (1, 1),
         sides,
         lhs_dilation=stride,

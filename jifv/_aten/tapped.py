@@ -67,15 +67,15 @@ class TorchNetwork:
         if x.shape != self.input_shape:
             raise ValueError(f"x must have shape {self.input_shape}, got {x.shape}; use jax.vmap for a batch")
         check_floats("x", x)
-        x = jnp.asarray(x)
+        image = jnp.asarray(x)
         _, channels, height, width = self.graph.input_shape
-        if x.shape[:2] != (height, width):
-            x = jax.image.resize(x, (height, width, channels), "linear")
+        if image.shape[:2] != (height, width):
+            image = jax.image.resize(image, (height, width, channels), "linear")
         if any(self.mean):
-            x = x - np.asarray(self.mean, x.dtype)
+            image = image - np.asarray(self.mean, image.dtype)
         if any(each != 1 for each in self.std):
-            x = x / np.asarray(self.std, x.dtype)
-        return self._arranged(evaluate(self.graph, self._nodes, self.weights, x[None]))
+            image = image / np.asarray(self.std, image.dtype)
+        return self._arranged(evaluate(self.graph, self._nodes, self.weights, image[None]))
 
     def __repr__(self) -> str:
         return f"TorchNetwork({self.layer!r}, {self.input_shape} -> {self.output_shape})"

@@ -80,9 +80,9 @@ def reduced(function: Callable, x: Tensor, dims: Sequence[int] | int | None, kee
     """Apply a reduction of NumPy's over some axes, over all of them if none are given."""
     rank = len(x.order)
     dims = range(rank) if dims is None or dims == () else (dims,) if isinstance(dims, int) else dims
-    dims = {dim % rank for dim in dims} if rank else set()
-    array = function(x.array, axis=tuple(x.axes(sorted(dims))), keepdims=keep)
-    return Tensor(array, x.order if keep else without(x.order, dims))
+    gone = {dim % rank for dim in dims} if rank else set()
+    array = function(x.array, axis=x.axes(sorted(gone)), keepdims=keep)
+    return Tensor(array, x.order if keep else without(x.order, gone))
 
 
 def without(order: tuple[int, ...], dims: set[int]) -> tuple[int, ...]:
