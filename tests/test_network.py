@@ -256,6 +256,7 @@ def test_form_of_an_operation_that_is_not_known():
         ({"example": (2, 3, 4, 4)}, "example must be an image"),
         ({"mean": (1, 2)}, r"mean must be a finite number or one for each of 3 channels, got \(1, 2\)"),
         ({"std": 0}, "std must not be 0, got 0"),
+        ({"tokens": "class"}, "tokens must be 'patches', 'all' or an index, got 'class'"),
         ({"resize": (4, 0)}, r"resize must be a positive side, or height and width, got \(4, 0\)"),
     ],
 )

@@ -53,6 +53,8 @@ class TorchNetwork:
     def __post_init__(self) -> None:
         if self.layer not in self.graph.layers:
             raise ValueError(f"layer must be one of {', '.join(self.graph.layers)}, got {self.layer!r}")
+        if self.tokens not in ("patches", "all") and not isinstance(self.tokens, int):
+            raise ValueError(f"tokens must be 'patches', 'all' or an index, got {self.tokens!r}")
         check_known(self._nodes)
         # What is not known in this form is an error here.
         jax.eval_shape(self, jax.ShapeDtypeStruct(self.input_shape, jnp.float32))
