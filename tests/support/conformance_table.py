@@ -64,7 +64,7 @@ def smoothed():
         return jifv.smooth(lambda x: jnp.maximum(respond(x), 2.1), SMOOTH_ON.astype(np.float32))
 
 
-WITHOUT_ARRAYS = {"sample_mesh", "compiler_options"}
+WITHOUT_ARRAYS = {"from_torch", "sample_mesh", "compiler_options"}
 CASES: dict[str, Case] = {
     "compress": Case(
         jifv.compress,
