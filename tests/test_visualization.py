@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from support.responses import ROTATION, SHORT, N, assert_same, bounded, kinked, run, samples
 
 from jifv.significance import Significance
-from jifv.visualization import Settings, advance, finish, finished, start, visualize
+from jifv.visualization import FlatResponseWarning, Settings, advance, finish, finished, start, visualize
 
 # Optima in closed form
 
@@ -154,7 +154,8 @@ def test_samples_that_cannot_be_improved_stop():
 
 def test_a_gradient_of_zero_moves_nothing():
     parameters, objectives = samples(2, N)
-    result = run(jnp.zeros_like, parameters, objectives)
+    with pytest.warns(FlatResponseWarning):
+        result = run(lambda p: jax.nn.relu(-1 - p**2), parameters, objectives)
     np.testing.assert_array_equal(result.parameters, parameters)
     np.testing.assert_array_equal(result.value, 0)
     np.testing.assert_array_equal(result.lbfgs_steps, 0)

@@ -44,6 +44,8 @@ def scientific(value: float | None) -> str:
     """A power of ten with two digits: 2.0e-7."""
     if value is None:
         return DASH
+    if value == 0:
+        return "0"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 

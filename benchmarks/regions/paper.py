@@ -174,7 +174,7 @@ def _superscript(number):
 
 
 def _left_out(result):
-    """An orthonormal basis of what the chosen V leaves out, on the network with rounded kinks."""
+    """An orthonormal basis of what the space without the class never seen leaves out, with rounded kinks."""
     row = _rounded(result)
-    (space,) = (space for space in row["critical_spaces"] if space["dimension"] == row["chosen_dimension"])
+    (space,) = (space for space in row["critical_spaces"] if space["dimension"] == row["features"] - 2)
     return space["cokernel"]

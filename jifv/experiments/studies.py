@@ -219,9 +219,9 @@ STUDIES = {
         "Pixels, Fourier, and decorrelated Fourier",
         "3.7, Fig. 4",
         "parametrizations",
-        _BY_PARAMETRIZATION["gn4c"] + with_rounded(_BY_PARAMETRIZATION["dnde"]),
+        _BY_PARAMETRIZATION["gn4c"] + _BY_PARAMETRIZATION["dnde"],
         smaller(_BY_PARAMETRIZATION["gn4c"], **_GN4C_QUICK | {"lbfgs_steps": 0})
-        + with_rounded(smaller(_BY_PARAMETRIZATION["dnde"], **_DNDE_QUICK), adam_steps=300, std=0.5),
+        + smaller(_BY_PARAMETRIZATION["dnde"], **_DNDE_QUICK),
     ),
     "srnet": Study(
         "The 64 filters of SRNet's 8th residual block, with and without the cosine",

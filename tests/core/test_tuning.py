@@ -63,8 +63,8 @@ def test_steps_and_inversions_are_compiled_so(cores, monkeypatch):
     p, v = jnp.ones((1, 8, 8, 64)), jnp.ones((1, 64))
     expected = cores == 1 and YNNPACK in jax.jit(f).lower(p[0]).compile().as_text()
     both = {"mesh": None, "significance": jifv.Significance()}
-    step, inverse = {"precision": "highest"}, {"tolerance": 0.0, "rows": None}
-    for module, arguments, options in ((gradient, (f, p, v), step), (inversion, (f, None, p), inverse)):
+    step, inverse = {"precision": "highest"}, {"tolerance": 0.0, "rows": None, "priors": ()}
+    for module, arguments, options in ((gradient, (f, p, v), step), (inversion, (f, None, None, p), inverse)):
         compiled = module._compiled
         compiled.cache_clear()
         try:

@@ -1,4 +1,4 @@
-"""Networks refuse inputs in other units than theirs, as far as values can be seen."""
+"""Networks refuse inputs in other units than theirs, as far as values can be seen, and draw typical ones."""
 
 import jax
 import jax.numpy as jnp
@@ -51,3 +51,13 @@ def test_frames_have_a_range_of_their_own():
     assert jnp.isfinite(network.apply(2 * x - 1)).all()
     with pytest.raises(ValueError, match=r"x must have values in \[-1, 1\], got .* for srnet"):
         network.apply(4 * x - 2)
+
+
+@pytest.mark.parametrize("name", ["densenet", "srnet"])
+def test_typical_inputs_are_those_of_the_network_at_its_own_size(name):
+    """Also where a colour of the random image is black or white to float32, which has no finite logit."""
+    x = np.asarray(load(name).typical_inputs())
+    assert x.shape == (4, 32, 32, 3 if name == "densenet" else 5)
+    assert np.isfinite(x).all()
+    if name == "srnet":
+        np.testing.assert_allclose(np.linalg.norm(x[..., 1:4], axis=-1), 1, rtol=1e-5)

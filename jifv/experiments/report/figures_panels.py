@@ -1,4 +1,4 @@
-"""Panels for the cells of a study: one per network and power, grouped by whatever else differs."""
+"""Panels for the cells of a study: one per network, power and kind of kinks, grouped by whatever else differs."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ _WORDS = {
 
 
 class Panel(NamedTuple):
-    """Cells of one network and power.
+    """Cells of one network, power and, where the groups differ otherwise, kind of kinks.
 
     Attributes:
         network: Network, layer and, where it is the same for all cells, the number of features.
-        power: The power as a title; "" where panels are not split by it.
+        power: The power as a title, and whether kinks are rounded; "" where panels are not split by it.
         groups: Cells by the label of what differs between groups.
         by_features: Whether cells differ in their number of features.
     """
@@ -43,19 +43,17 @@ def listed(cells: Sequence[Results]) -> list[Results]:
 
 def panels_of(cells: list[Results], *, split_by_power: bool = True) -> list[Panel]:
     """Divide cells into panels and groups, both in the order of the cells; within a group they go by their features."""
-    together: dict[Any, list[Results]] = {}
-    for cell in cells:
-        experiment = cell.experiment
-        power = experiment.significance.power if split_by_power else None
-        together.setdefault((experiment.network, experiment.layer, power), []).append(cell)
+    together = _together(cells, split_by_power, kinks=False)
 
     def differ(value) -> bool:
         return any(len({value(cell) for cell in some}) > 1 for some in together.values())
 
+    if differ(_kinks) and any(differ(option) for option in _OPTIONS if option is not _kinks):
+        together = _together(cells, split_by_power, kinks=True)  # two things at once are too much for labels
     options = [option for option in _OPTIONS if differ(option)]
     by_features = differ(_features)
     panels = []
-    for (network, layer, power), some in together.items():
+    for (network, layer, power, kinks), some in together.items():
         labels = ["\n".join(option(cell) for option in options) for cell in some]
         if len({(label, _features(cell)) for label, cell in zip(labels, some, strict=True)}) < len(some):
             labels = [cell.experiment.name for cell in some]
@@ -64,8 +62,23 @@ def panels_of(cells: list[Results], *, split_by_power: bool = True) -> list[Pane
             groups.setdefault(label, []).append(cell)
         where = f"{network}, {layer}" + ("" if by_features else f", n = {_features(some[0])}")
         ordered = {label: sorted(group, key=_features) for label, group in groups.items()}
-        panels.append(Panel(where, "" if power is None else f"k = {power:g}", ordered, by_features))
+        title = "" if power is None else f"k = {power:g}"
+        panels.append(Panel(where, "\n".join(filter(None, (title, kinks))), ordered, by_features))
     return panels
+
+
+def _together(cells: list[Results], split_by_power: bool, *, kinks: bool) -> dict[Any, list[Results]]:
+    together: dict[Any, list[Results]] = {}
+    for cell in cells:
+        experiment = cell.experiment
+        power = experiment.significance.power if split_by_power else None
+        key = (experiment.network, experiment.layer, power, _kinks(cell) if kinks else "")
+        together.setdefault(key, []).append(cell)
+    return together
+
+
+def _kinks(cell: Results) -> str:
+    return f"smoothing {cell.experiment.smoothing:g}" if cell.experiment.smoothing else "not smoothed"
 
 
 def _features(cell: Results) -> int:
@@ -80,6 +93,6 @@ _OPTIONS = (
     lambda cell: _word(cell.experiment.aggregation),
     lambda cell: _word(cell.experiment.parametrization),
     lambda cell: f"k = {cell.experiment.significance.power:g}",
-    lambda cell: f"smoothing {cell.experiment.smoothing:g}" if cell.experiment.smoothing else "not smoothed",
+    _kinks,
 )
 """What divides a panel into groups where it differs, each as a label."""
