@@ -35,16 +35,22 @@ PROGRAM = """
 """
 
 
+def heed_interrupts():
+    """Undo what shells do to jobs in the background: they ignore Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("kind", "grace"), [("compiled", 3), ("python", 3), ("python", 0)])
 def test_one_interrupt_ends_the_process(kind, grace):
     """Without a grace both threads want to tell the user at the same time, and one of them does."""
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM.replace("{grace}", str(grace))), kind]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
+    with subprocess.Popen(command, **options) as process:
         assert process.stdout.readline() == "ready\n"
         time.sleep(1 if kind == "compiled" else 0)  # in a compilation or in the compiled program, which never ends
         process.send_signal(signal.SIGINT)
         try:
-            _, errors = process.communicate(timeout=300)  # seconds, and what a busy machine makes of them
+            _, errors = process.communicate(timeout=100)  # seconds, and what a busy machine makes of them
         finally:
             process.kill()
     assert process.returncode == 130

@@ -77,6 +77,7 @@ def test_eight_devices_compute_what_one_computes(on_one_device, tmp_path):
     assert_same_but_for_rounding(tmp_path / "process0.npz", on_one_device, devices=8)
 
 
+@pytest.mark.slow  # three processes that compile an experiment each
 def test_two_processes_compute_what_one_computes_and_both_have_it(on_one_device, tmp_path):
     port = free_port()
     finished(*(started(tmp_path, str(process), "2", port, devices=2) for process in range(2)))

@@ -164,7 +164,8 @@ def runner(folder):
         yield process
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow  # every process begins by importing and loading all it needs; the fuzzing above is quick
+@pytest.mark.parametrize("kills", [20])
 def test_run_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kills):
     with runner(tmp_path / "compiling.zarr") as process:
         assert process.wait() == 0

@@ -275,6 +275,7 @@ def centre_crop(path: Path):
     return np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32) / 255
 
 
+@pytest.mark.slow  # the layers below are compared with PyTorch already
 def test_photographs(shared):
     with np.load(shared / "weights" / "bvlc_googlenet.npz") as file:
         variables = googlenet_from_npz(dict(file))
