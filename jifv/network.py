@@ -167,7 +167,7 @@ def from_keras(model: Any, *, layer: str | None = None) -> KerasNetwork:
         ValueError: Keras has another backend, the model is not built of layers with one output each, or it has no such
             layer.
     """
-    import keras
+    import keras  # pyright: ignore[reportMissingImports]
 
     if keras.backend.backend() != "jax":
         backend = keras.backend.backend()
@@ -175,11 +175,11 @@ def from_keras(model: Any, *, layer: str | None = None) -> KerasNetwork:
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model, got {type(model).__name__}")
     names = [each.name for each in model.layers]
-    layer = names[-1] if layer is None else layer
-    if layer not in names:
+    tapped: str = names[-1] if layer is None else layer
+    if tapped not in names:
         raise ValueError(f"layer must be one of {', '.join(names)}, got {layer!r}")
     try:
-        part = keras.Model(model.inputs, model.get_layer(layer).output)
+        part = keras.Model(model.inputs, model.get_layer(tapped).output)
     except (AttributeError, ValueError) as error:
         raise ValueError(f"model must be functional or sequential, and built, got {model.name!r}: {error}") from error
     # A copy: Keras may go on training.
@@ -187,7 +187,7 @@ def from_keras(model: Any, *, layer: str | None = None) -> KerasNetwork:
         [np.array(variable.value) for variable in variables]
         for variables in (part.trainable_variables, part.non_trainable_variables)
     )
-    return KerasNetwork(part, model, layer, (trainable, others))
+    return KerasNetwork(part, model, tapped, (trainable, others))
 
 
 def _image_shape(example: Any) -> tuple[int, int, int]:
