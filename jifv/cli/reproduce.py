@@ -19,7 +19,7 @@ from jifv.cli.interrupt import interruptible
 from jifv.cli.options import with_experiment_options
 from jifv.cli.output import show
 from jifv.experiments import journal
-from jifv.experiments.estimate import Cost, estimate, measure_step, text
+from jifv.experiments.estimate import Cost, Step, estimate, measure_step, text
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.problem import check, network_of, problem_of
 from jifv.experiments.report import files, tables
@@ -171,17 +171,17 @@ def _run(
 
 def _tell_cost(plan: _Plan, stores: list[Store], networks: dict[tuple, Network], mesh: Mesh) -> None:
     """Tell what the work that is left will cost. A step is measured once for all experiments that share it."""
-    steps: dict[tuple, Cost] = {}
+    steps: dict[tuple, Step] = {}
     seconds = memory = 0.0
     for cell, store in zip(plan.cells, stores, strict=True):
         left = {stage: len(store.missing(stage)) for stage in ("realize", "reoptimize")}
         if not any(left.values()):
             continue
-        problem = problem_of(cell, networks[_key(cell)], _of_use(mesh, cell))
+        network = networks[_key(cell)]
         key = (*_key(cell), cell.smoothing, cell.parametrization, min(cell.batch_size, cell.samples))
         if key not in steps:
-            steps[key] = measure_step(cell, problem)
-        cost = estimate(cell, problem, steps[key], **left)
+            steps[key] = measure_step(cell, problem_of(cell, network, _of_use(mesh, cell)))
+        cost = estimate(cell, steps[key], features=cell.features or network.features, **left)
         seconds, memory = seconds + cost.seconds, max(memory, cost.bytes)
     if not steps or not leads():
         return

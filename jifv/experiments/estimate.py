@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jifv._core.devices import scatter
+from jifv._core.devices import divisible, scatter
 from jifv._visualize.gradient import evaluate
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.problem import Problem
@@ -36,44 +36,55 @@ class Cost(NamedTuple):
     bytes: float
 
 
-def measure_step(experiment: Experiment, problem: Problem) -> Cost:
-    """Compile the step that visualization and re-optimization share, and run it on the first batch.
+class Step(NamedTuple):
+    """One gradient of a batch of samples, measured.
 
-    Returns:
-        The time of one gradient of a batch, and the memory in use by then.
+    Attributes:
+        seconds: Wall-clock time.
+        bytes: Memory in use by then, on all devices together.
+        devices: How many share the batch.
+        rows: Samples of the batch, and repetitions that fill up the devices.
+        sample_bytes: Size of the parameters of a sample.
     """
+
+    seconds: float
+    bytes: float
+    devices: int
+    rows: int
+    sample_bytes: int
+
+
+def measure_step(experiment: Experiment, problem: Problem) -> Step:
+    """Compile the step that visualization and re-optimization share, and run it on the first batch."""
     batch = min(experiment.batch_size, experiment.samples)
-    rows = np.minimum(np.arange(_padded(batch, problem)), batch - 1)
+    rows = divisible(np.arange(batch), problem.mesh)
     arrays = scatter((problem.start[rows], jnp.asarray(problem.objectives[rows])), problem.mesh)
     times = []
     for _ in range(2):  # the first one compiles
         began = time.perf_counter()
         jax.block_until_ready(evaluate(problem.f, experiment.significance, experiment.settings.precision, *arrays))
         times.append(time.perf_counter() - began)
-    return Cost(min(times), _in_use())
+    devices = 1 if problem.mesh is None else problem.mesh.size
+    return Step(min(times), _in_use(), devices, len(rows), problem.start[0].nbytes)
 
 
-def estimate(experiment: Experiment, problem: Problem, step: Cost, *, realize: int, reoptimize: int) -> Cost:
+def estimate(experiment: Experiment, step: Step, *, features: int, realize: int, reoptimize: int) -> Cost:
     """Estimate what is left of an experiment. Compilation, the SVDs and writing files are not counted.
 
     Args:
         experiment: What to do.
-        problem: Its parts.
         step: What one step costs, see `measure_step`; of another experiment, if network, layer, input and batch are
             the same.
+        features: Rows of the Jacobian.
         realize: Batches that are to be visualized and inverted.
         reoptimize: Batches that are to be re-optimized.
     """
     settings = experiment.settings
-    batch = min(experiment.batch_size, experiment.samples)
-    features, entries = problem.objectives.shape[1], problem.start[0].size
     steps = settings.adam_steps + _TRIALS * settings.lbfgs_steps
     # One Jacobian per device at a time, and so as many samples at a time as in a step.
     gradients = realize * (steps + features * _PER_ROW) + reoptimize * len(OBJECTIVES) * experiment.reoptimize_steps
-    devices = 1 if problem.mesh is None else problem.mesh.size
-    itemsize = problem.start.dtype.itemsize
-    states = _padded(batch, problem) * entries * itemsize * (_STATES + 2 * settings.history)
-    jacobians = devices * features * entries * itemsize * _JACOBIANS
+    states = step.rows * step.sample_bytes * (_STATES + 2 * settings.history)
+    jacobians = step.devices * features * step.sample_bytes * _JACOBIANS
     return Cost(gradients * step.seconds, step.bytes + max(states, jacobians))
 
 
@@ -83,12 +94,6 @@ def text(cost: Cost) -> str:
         if cost.seconds >= 2 * length:
             return f"about {cost.seconds / length:.0f} {unit}, {cost.bytes / 2**30:.1f} GiB"
     return f"about {max(1, cost.seconds):.0f} s, {cost.bytes / 2**30:.1f} GiB"
-
-
-def _padded(batch: int, problem: Problem) -> int:
-    """Round a batch up to a multiple of the number of devices."""
-    devices = 1 if problem.mesh is None else problem.mesh.size
-    return -(-batch // devices) * devices
 
 
 def _in_use() -> int:

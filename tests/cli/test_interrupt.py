@@ -35,17 +35,16 @@ PROGRAM = """
 """
 
 
-def heed_interrupts():
-    """Undo what shells do to jobs in the background: they ignore Ctrl-C, and so would what they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+HEEDING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+"""Undoes what shells do to jobs in the background: they ignore Ctrl-C, and so would what they start."""
 
 
 @pytest.mark.parametrize(("kind", "grace"), [("compiled", 3), ("python", 3), ("python", 0)])
 def test_one_interrupt_ends_the_process(kind, grace):
     """Without a grace both threads want to tell the user at the same time, and one of them does."""
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM.replace("{grace}", str(grace))), kind]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
-    with subprocess.Popen(command, **options) as process:
+    program = [sys.executable, "-c", textwrap.dedent(PROGRAM.replace("{grace}", str(grace))), kind]
+    command = [sys.executable, "-c", HEEDING, *program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         time.sleep(1 if kind == "compiled" else 0)  # in a compilation or in the compiled program, which never ends
         process.send_signal(signal.SIGINT)

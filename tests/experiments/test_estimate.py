@@ -1,40 +1,37 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from support.toy import FEATURES, TOY, network, response, scores
 
 import jifv
 from jifv.experiments import estimate as cost
-from jifv.experiments.estimate import Cost, estimate, measure_step
+from jifv.experiments.estimate import Cost, Step, estimate, measure_step
 from jifv.experiments.problem import problem_of
 
-STEP = Cost(0.5, 2.0**30)
+SAMPLE = 12 * 12 * 3 * 4  # bytes of p
+STEP = Step(0.5, 2.0**30, devices=1, rows=2, sample_bytes=SAMPLE)
 
 
-@pytest.fixture(scope="module")
-def problem():
-    return problem_of(TOY, network(scores))
-
-
-def test_time_is_that_of_all_gradients(problem):
+def test_time_is_that_of_all_gradients():
     settings = replace(TOY.settings, adam_steps=100, lbfgs_steps=50)
-    found = estimate(replace(TOY, settings=settings, reoptimize_steps=7), problem, STEP, realize=3, reoptimize=2)
+    experiment = replace(TOY, settings=settings, reoptimize_steps=7)
+    found = estimate(experiment, STEP, features=FEATURES, realize=3, reoptimize=2)
     visualized, rows, again = 100 + 1.2 * 50, FEATURES * 2 / 3, 4 * 7
     assert found.seconds == pytest.approx(0.5 * (3 * (visualized + rows) + 2 * again))
-    assert estimate(TOY, problem, STEP, realize=0, reoptimize=0).seconds == 0
+    assert estimate(TOY, STEP, features=FEATURES, realize=0, reoptimize=0).seconds == 0
 
 
-def test_memory_is_that_of_the_largest_stage(problem):
-    entries = 12 * 12 * 3 * 4  # bytes of p
-    jacobian = estimate(replace(TOY, samples=2), problem, STEP, realize=1, reoptimize=1).bytes - STEP.bytes
-    assert jacobian == max(3 * FEATURES * entries, 2 * entries * (8 + 2 * TOY.settings.history))
-    wide = problem._replace(objectives=np.zeros((8, 1000)))
-    assert estimate(TOY, wide, STEP, realize=1, reoptimize=1).bytes - STEP.bytes == 3 * 1000 * entries
+def test_memory_is_that_of_the_largest_stage():
+    def beyond(step, features):
+        return estimate(TOY, step, features=features, realize=1, reoptimize=1).bytes - step.bytes
+
+    assert beyond(STEP, FEATURES) == max(3 * FEATURES * SAMPLE, 2 * SAMPLE * (8 + 2 * TOY.settings.history))
+    assert beyond(STEP, 1000) == 3 * 1000 * SAMPLE
+    assert beyond(STEP._replace(devices=2), 1000) == 2 * 3 * 1000 * SAMPLE
 
 
-def test_measuring_compiles_what_visualization_uses(problem):
-    traced = []
+def test_measuring_compiles_what_visualization_uses():
+    problem, traced = problem_of(TOY, network(scores)), []
 
     def counted(p):
         traced.append(1)
@@ -44,6 +41,7 @@ def test_measuring_compiles_what_visualization_uses(problem):
     step = measure_step(experiment, problem._replace(f=counted))
     assert step.seconds > 0
     assert step.bytes > 2**20
+    assert (step.devices, step.rows, step.sample_bytes) == (1, min(TOY.batch_size, TOY.samples), SAMPLE)
     before = len(traced)
     batch = slice(None, min(TOY.batch_size, TOY.samples))
     jifv.visualize(
