@@ -13,13 +13,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from safetensors import SafetensorError, safe_open
 
 from jifv._aten.export import OUTPUT, export
 from jifv._aten.graph import loads
 from jifv._aten.tapped import FORMAT, Tokens
 from jifv._aten.tapped import TorchNetwork as TorchNetwork
 from jifv._core.check import check_floats
+from jifv._core.files import read_safetensors
 
 
 def from_torch(
@@ -88,12 +88,7 @@ def load(path: str | Path, *, layer: str | None = None, tokens: Tokens | None = 
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no network at {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+    weights, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} must be a network of jifv, got format {metadata.get('format')!r}")
     try:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+from safetensors import safe_open
+
 PARTIAL = r"\.partial-[0-9a-f]{8}-"
 """How the names of unfinished files begin, as a regular expression. Only a killed process leaves one behind."""
 
@@ -42,6 +45,22 @@ def replace_durably(path: str | os.PathLike[str], content: bytes | str | Callabl
                 beside.unlink(missing_ok=True)
             raise
         sync(target.parent)
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the arrays of a safetensors file by name, and its metadata.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is damaged, or of another format.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError:
+        raise
+    except Exception as error:  # safetensors and NumPy each have errors of their own
+        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
 
 
 def sync(path: str | os.PathLike[str]) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import safe_open
 from safetensors.numpy import save
 
-from jifv._core.files import replace_durably
+from jifv._core.files import read_safetensors, replace_durably
 
 _DIGEST = "digest"
 
@@ -35,22 +34,17 @@ def read_weights(path: str | Path) -> tuple[dict, dict[str, str]]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-        variables = unflatten_dict(arrays, sep="/")
-    except OSError:
-        raise
-    except Exception as error:  # safetensors and NumPy each have errors of their own
-        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+    arrays, metadata = read_safetensors(path)
     for name, leaf in arrays.items():
         if not np.isfinite(leaf).all():
             raise ValueError(f"weights in {path} must be finite, got NaN or infinity in {name}")
     expected = metadata.pop(_DIGEST, None)
     if expected is not None:
         check_digest(path, _digest_of_file(arrays, metadata), expected)
-    return variables, metadata
+    try:
+        return unflatten_dict(arrays, sep="/"), metadata
+    except (AttributeError, IndexError, TypeError) as error:
+        raise ValueError(f"{path} must hold arrays with names of a tree, got {', '.join(sorted(arrays))}") from error
 
 
 def digest(variables: dict, salt: str = "") -> str:

@@ -9,14 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 from scipy.signal import correlate
+from support.arrays import assert_close, normal
 
 from jifv._layers.convolution import convolve, strided_convolve
 from jifv.models.networks.layers import Conv
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
-
 
 automatic = partial(
     lax.conv_general_dilated,
@@ -37,17 +33,9 @@ def value_and_gradients(function, x, kernel):
     return out, gradients
 
 
-def assert_close(ours, theirs, tolerance):
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert one.shape == other.shape
-        assert one.dtype == other.dtype
-        scale = np.abs(other).max() + 1e-30
-        np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize("window", [1, 3, 5])
 def test_convolution_against_scipy(window):
-    x, kernel = draw((2, 6, 5, 3)), draw((window, window, 3, 4), seed=1)
+    x, kernel = normal((2, 6, 5, 3)), normal((window, window, 3, 4), seed=1)
     expected = np.zeros((2, 6, 5, 4))
     for image in range(2):
         for output in range(4):
@@ -69,7 +57,7 @@ def test_convolution_against_scipy(window):
 def test_gradient_is_the_automatic_one(batch, size, window, channels, dtype):
     """Also where the window is larger than the image."""
     with jax.enable_x64(True):
-        x, kernel = draw((batch, *size, channels[0]), dtype), draw((*window, *channels), dtype, seed=1)
+        x, kernel = normal((batch, *size, channels[0]), dtype), normal((*window, *channels), dtype, seed=1)
         ours, theirs = (
             jax.jit(partial(value_and_gradients, function))(x, kernel) for function in (convolve, automatic)
         )
@@ -79,8 +67,8 @@ def test_gradient_is_the_automatic_one(batch, size, window, channels, dtype):
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
 def test_gradient_under_vmap(x64, axes):
     lanes = 3
-    x = draw((2, 4, 5, 2) if axes[0] is None else (lanes, 2, 4, 5, 2), np.float64)
-    kernel = draw((3, 3, 2, 3) if axes[1] is None else (lanes, 3, 3, 2, 3), np.float64, seed=1)
+    x = normal((2, 4, 5, 2) if axes[0] is None else (lanes, 2, 4, 5, 2), np.float64)
+    kernel = normal((3, 3, 2, 3) if axes[1] is None else (lanes, 3, 3, 2, 3), np.float64, seed=1)
     ours, theirs = (
         jax.jit(jax.vmap(partial(value_and_gradients, function), in_axes=axes))(x, kernel)
         for function in (convolve, automatic)
@@ -103,7 +91,7 @@ def test_gradient_in_a_loop(x64, window):
 
         return lax.scan(body, (x, kernel), length=3)
 
-    x, kernel = draw((1, 4, 4, 2), np.float64), draw((window, window, 2, 2), np.float64, seed=1)
+    x, kernel = normal((1, 4, 4, 2), np.float64), normal((window, window, 2, 2), np.float64, seed=1)
 
     def inside_and_through(function, x, kernel):
         def total(x, kernel):
@@ -141,21 +129,21 @@ MANY = 64
 )
 def test_winograd_is_the_convolution(x64, height, width, channels):
     """Value and gradients, whether or not four divides the width."""
-    x, kernel = draw((2, height, width, channels[0]), np.float64), draw((3, 3, *channels), np.float64, seed=1)
+    x, kernel = normal((2, height, width, channels[0]), np.float64), normal((3, 3, *channels), np.float64, seed=1)
     ours, theirs = (jax.jit(partial(value_and_gradients, function))(x, kernel) for function in (convolve, automatic))
     assert_close(ours, theirs, 1e-12)
 
 
 @pytest.mark.parametrize("width", range(1, 11))
 def test_winograd_at_every_width(x64, width):
-    x, kernel = draw((1, 2, width, MANY), np.float64), draw((3, 3, MANY, MANY), np.float64, seed=1)
+    x, kernel = normal((1, 2, width, MANY), np.float64), normal((3, 3, MANY, MANY), np.float64, seed=1)
     assert_close(*(function(x, kernel) for function in (convolve, automatic)), 1e-12)
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
 def test_winograd_under_vmap_and_in_place(x64, axes):
-    x = draw((2, 3, 6, MANY) if axes[0] is None else (3, 2, 3, 6, MANY), np.float64)
-    kernel = draw((3, 3, MANY, MANY) if axes[1] is None else (3, 3, 3, MANY, MANY), np.float64, seed=1)
+    x = normal((2, 3, 6, MANY) if axes[0] is None else (3, 2, 3, 6, MANY), np.float64)
+    kernel = normal((3, 3, MANY, MANY) if axes[1] is None else (3, 3, 3, MANY, MANY), np.float64, seed=1)
     ours, theirs = (jax.jit(jax.vmap(function, in_axes=axes))(x, kernel) for function in (convolve, automatic))
     assert_close(ours, theirs, 1e-12)
     if axes == (0, None):
@@ -163,7 +151,7 @@ def test_winograd_under_vmap_and_in_place(x64, axes):
 
 
 def test_winograd_keeps_the_accuracy_of_float32():
-    x, kernel = draw((2, 32, 32, MANY)), draw((3, 3, MANY, MANY), seed=1)
+    x, kernel = normal((2, 32, 32, MANY)), normal((3, 3, MANY, MANY), seed=1)
     with jax.enable_x64(True):
         exact = np.asarray(automatic(np.asarray(x, np.float64), np.asarray(kernel, np.float64)))
     ours, direct = (np.sqrt(np.mean((f(x, kernel) - exact) ** 2) / np.mean(exact**2)) for f in (convolve, automatic))
@@ -208,7 +196,7 @@ def automatic_at_stride(x, kernel, stride):
 def test_strided_gradient_is_the_automatic_one(batch, size, window, stride):
     """Where the window is larger than the image, and where windows leave entries out, too."""
     with jax.enable_x64(True):
-        x, kernel = draw((batch, *size, 2), np.float64), draw((window, window, 2, 3), np.float64, seed=1)
+        x, kernel = normal((batch, *size, 2), np.float64), normal((window, window, 2, 3), np.float64, seed=1)
         ours, theirs = (
             jax.jit(partial(value_and_gradients, lambda x, kernel, f=function: f(x, kernel, stride)))(x, kernel)
             for function in (strided_convolve, automatic_at_stride)
@@ -219,7 +207,7 @@ def test_strided_gradient_is_the_automatic_one(batch, size, window, stride):
 def test_strided_convolution_against_torch():
     """The stem of GoogLeNet on an odd size, eagerly and under vmap."""
     torch = pytest.importorskip("torch")
-    x, kernel = draw((3, 9, 12, 3)), draw((7, 7, 3, 4), seed=1)
+    x, kernel = normal((3, 9, 12, 3)), normal((7, 7, 3, 4), seed=1)
     images, weights = (torch.tensor(np.asarray(array)) for array in (x, kernel))
     out = torch.nn.functional.conv2d(images.permute(0, 3, 1, 2), weights.permute(3, 2, 0, 1), stride=2, padding=3)
     expected = out.permute(0, 2, 3, 1).numpy()
@@ -247,7 +235,7 @@ def test_even_windows_are_refused_at_a_stride():
 @pytest.mark.parametrize(("window", "stride", "bias"), [(1, 1, False), (3, 1, True), (3, 2, False), (1, 2, True)])
 def test_conv_is_the_convolution_with_its_kernel(window, stride, bias):
     """A window of 1 is a matrix product, which must not make a difference."""
-    x = draw((2, 4, 3, 5))
+    x = normal((2, 4, 3, 5))
     module = Conv(6, window=window, stride=stride, use_bias=bias)
     params = module.init(jax.random.key(0), x)["params"]
     assert jax.tree.map(jnp.shape, params) == {"kernel": (window, window, 5, 6)} | ({"bias": (6,)} if bias else {})

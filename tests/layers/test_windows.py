@@ -6,22 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.arrays import normal
 
 from jifv._layers import windows
 from jifv._layers.windows import local_response_norm, max_pool, max_pool_ceil
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
-
-
-def assert_close(ours, theirs, tolerance):
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert one.shape == other.shape
-        assert one.dtype == other.dtype
-        scale = np.abs(other).max() + 1e-30
-        np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=tolerance)
-
 
 CEIL_POOLS = [(3, 2, 0), (3, 1, 1), (2, 2, 0), (2, 2, 1), (3, 2, 1), (3, 3, 0), (5, 2, 2), (4, 3, 1), (1, 1, 0)]
 """Window, stride and padding: those of GoogLeNet first."""
@@ -54,7 +42,7 @@ def test_ceil_pool_against_torch(pool, ties):
     pytest.importorskip("torch")
     smallest = max(pool[0] - 2 * pool[2], 1)  # below, PyTorch may have no window
     for height, width in [(smallest, 6), (7, 8)]:
-        x = draw((2, height, width, 2))
+        x = normal((2, height, width, 2))
         x = jnp.round(x) if ties else x
         for one, other in zip(our_pool(x, *pool), torch_pool(x, *pool), strict=True):
             assert one.shape == other.shape
@@ -65,7 +53,7 @@ def test_ceil_pool_against_torch(pool, ties):
 @settings(max_examples=10)
 def test_ceil_pool_is_the_maximum_of_its_windows(height, width, pool):
     window, stride, padding = pool
-    batch, x = 2, np.asarray(draw((2, height, width, 2)))
+    batch, x = 2, np.asarray(normal((2, height, width, 2)))
     rows, columns = (-(-(side + 2 * padding - window) // stride) + 1 for side in (height, width))
     expected = np.zeros((batch, rows, columns, 2), np.float32)
     for row in range(rows):
@@ -77,7 +65,7 @@ def test_ceil_pool_is_the_maximum_of_its_windows(height, width, pool):
 
 
 def test_ceil_pool_under_jit_and_vmap():
-    x = draw((3, 5, 6, 2))
+    x = normal((3, 5, 6, 2))
     out, gradient = our_pool(x, 3, 2, 0)
     np.testing.assert_array_equal(max_pool_ceil(x), out)
 
@@ -96,13 +84,13 @@ def test_ceil_pool_under_jit_and_vmap():
 @pytest.mark.parametrize("pool", CEIL_POOLS[:4])
 def test_ceil_pool_loses_no_gradient(pool):
     """Whatever is equal: a ReLU before the pool leaves many zeros."""
-    x = jnp.maximum(draw((2, 7, 8, 3)), 0)
+    x = jnp.maximum(normal((2, 7, 8, 3)), 0)
     out, gradient = our_pool(x, *pool)
     assert jnp.sum(gradient) == out.size * (out.size + 1) // 2
 
 
 def test_ceil_pool_passes_on_what_is_not_a_number():
-    x = draw((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
+    x = normal((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
     assert np.isnan(max_pool_ceil(x)).sum() == 1
 
 
@@ -128,7 +116,7 @@ FLOOR_POOLS = [((3, 3), (2, 2), (1, 1)), ((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 
 @pytest.mark.parametrize("pool", FLOOR_POOLS)
 def test_pool_without_windows_over_the_edge_against_torch(pool):
     torch = pytest.importorskip("torch")
-    x = jnp.round(draw((2, 8, 9, 2)))
+    x = jnp.round(normal((2, 8, 9, 2)))
     image = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)).requires_grad_(True)
     expected = torch.nn.functional.max_pool2d(image, *pool).permute(0, 2, 3, 1)
     expected.mul(torch.arange(1.0, expected.numel() + 1).reshape(expected.shape)).sum().backward()
@@ -180,7 +168,7 @@ def test_the_rounded_ceil_pool_of_large_numbers_is_finite():
 @settings(max_examples=10)
 def test_response_norm_is_its_formula(window, channels, alpha):
     """Also where the window is wider than there are channels."""
-    x = 3 * np.asarray(draw((2, 3, 2, channels)), np.float64)
+    x = 3 * np.asarray(normal((2, 3, 2, channels)), np.float64)
     expected = np.zeros_like(x)
     for channel in range(channels):
         neighbours = x[..., max(channel - window // 2, 0) : channel + window // 2 + 1]
@@ -193,7 +181,7 @@ def test_response_norm_is_its_formula(window, channels, alpha):
 @pytest.mark.parametrize("alpha", [1e-4, 0.5])
 def test_response_norm_and_its_gradient_against_torch(x64, alpha):
     torch = pytest.importorskip("torch")
-    x, weight = 100 * draw((2, 3, 4, 7), np.float64), draw((2, 3, 4, 7), np.float64, seed=1)
+    x, weight = 100 * normal((2, 3, 4, 7), np.float64), normal((2, 3, 4, 7), np.float64, seed=1)
 
     @jax.jit
     def ours(x):
@@ -210,7 +198,7 @@ def test_response_norm_and_its_gradient_against_torch(x64, alpha):
 
 
 def test_response_norm_in_place_and_under_vmap():
-    x = 50 * draw((3, 2, 2, 6))
+    x = 50 * normal((3, 2, 2, 6))
     single = jax.vmap(lambda image: local_response_norm(image[None])[0])
     np.testing.assert_allclose(single(x), jax.jit(local_response_norm)(x), rtol=1e-6)
     np.testing.assert_array_equal(local_response_norm(jnp.zeros((1, 1, 1, 4))), 0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from support import googlenet_tensors
+from support.arrays import uniform
 from typer.testing import CliRunner
 
 from jifv.models import GoogLeNet, SRNet, available, listings, load, write_weights, zoo
@@ -15,10 +16,6 @@ from jifv.models.networks.frames import OUTPUT_CHANNELS
 
 NET = DenseNet(blocks=(2, 1, 1))
 EARLY = "dense1.0"  # a cheap layer, for what does not depend on the layer
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).uniform(size=shape), dtype)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +88,7 @@ def test_another_input_size(weights, variables, size, shape):
     network = load(layer="dense1.0", weights=weights, input_size=size)
     assert network.input_shape == (*shape, 3)
     assert network.output_shape == (*shape, 12)
-    x = draw((*shape, 3))
+    x = uniform((*shape, 3))
     expected = NET.apply(variables, x[None], layer="dense1.0")[0]
     np.testing.assert_allclose(network.apply(x), expected, rtol=1e-5, atol=1e-5)
 
@@ -110,14 +107,14 @@ def test_input_size_of_another_kind(weights, size):
 
 
 def test_apply_is_the_module_on_one_image(early, variables):
-    x = draw((2, 32, 32, 3))
+    x = uniform((2, 32, 32, 3))
     expected = NET.apply(variables, x, layer=EARLY)
     assert early.apply(x[0]).shape == early.output_shape
     np.testing.assert_allclose(early.apply(x[1]), expected[1], rtol=1e-5, atol=1e-5)
 
 
 def test_under_jit_vmap_and_grad(small):
-    x = draw((3, 8, 12, 3))
+    x = uniform((3, 8, 12, 3))
     alone = np.stack([small.apply(image) for image in x])
     np.testing.assert_allclose(jax.jit(jax.vmap(small.apply))(x), alone, rtol=1e-5, atol=1e-5)
 
@@ -132,7 +129,7 @@ def test_under_jit_vmap_and_grad(small):
 
 
 def test_gradient_in_float64(x64, small):
-    x, direction = draw((8, 12, 3), np.float64), draw((8, 12, 3), np.float64, seed=1) - 0.5
+    x, direction = uniform((8, 12, 3), np.float64), uniform((8, 12, 3), np.float64, seed=1) - 0.5
     apply = jax.jit(small.apply)
     out = apply(x)
     assert out.dtype == np.float64
@@ -150,7 +147,7 @@ def test_gradient_in_float64(x64, small):
 def test_the_pool_is_that_of_the_weights(variables, weights, tmp_path):
     write_weights(tmp_path / "average.safetensors", variables, {"pool": "average"})
     write_weights(tmp_path / "silent.safetensors", variables, {})
-    x = draw((32, 32, 3))
+    x = uniform((32, 32, 3))
     maximum, average, silent = (
         load(layer="transition1", weights=path).apply
         for path in (weights, tmp_path / "average.safetensors", tmp_path / "silent.safetensors")
@@ -317,7 +314,7 @@ def test_shapes_of_the_other_networks(other_weights, name, layer, input_shape, o
 
 def test_srnets_apply_is_the_module(other_weights):
     network = load("srnet", layer="block1", weights=other_weights / "srnet.safetensors", input_size=(4, 6))
-    x = draw((4, 6, 5))
+    x = uniform((4, 6, 5))
     expected = SRNet().apply(zeros(SRNet(), 5), x[None], layer="block1")[0]
     np.testing.assert_allclose(network.apply(x), expected, rtol=1e-5)
     with pytest.raises(TypeError, match=r"x must hold floats, mask in \[-1, 1\], normal and depth, for srnet"):

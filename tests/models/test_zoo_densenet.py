@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.arrays import uniform
 from support.taps import FAST
 
 import jifv.models
@@ -17,10 +18,6 @@ from jifv.models.networks.densenet import CLASSES, DenseNet
 
 NAMES = [name for name in available() if name.startswith("densenet")]
 SHIPPED = Path(jifv.models.__file__).parent / "weights"
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).uniform(size=shape), dtype)
 
 
 def constant(module):
@@ -91,7 +88,7 @@ def test_a_hundred_classes(hundred, file):
     assert loaded.layers == SMALL.layer_names
     assert loaded.output_shape == (100,)
     assert loaded.feature_names == tuple(map(str, range(100)))
-    x = draw((8, 8, 3))
+    x = uniform((8, 8, 3))
     theirs = torch_densenet.every_layer(network, np.asarray(x)[None])["classifier"][0]
     np.testing.assert_allclose(jax.jit(loaded.apply)(x), theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
@@ -134,7 +131,7 @@ def test_npz_with_torch_names(tmp_path):
 
     network = torch_densenet.random_network("max", blocks=(1, 1), growth=4)
     state = {name: np.asarray(value) for name, value in network.state_dict().items()}
-    x = draw((8, 8, 3))
+    x = uniform((8, 8, 3))
     np.savez(tmp_path / "average.npz", **state)
     np.savez(tmp_path / "max.npz", pool="max", **state)
     for pool in ("average", "max"):

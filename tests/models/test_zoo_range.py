@@ -4,12 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.arrays import uniform
 
 from jifv.models import load
-
-
-def draw(shape):
-    return jnp.asarray(np.random.default_rng(0).uniform(size=shape), jnp.float32)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +20,8 @@ AROUND = {
     "vmap of grad": lambda f: lambda x: jax.vmap(jax.grad(f))(x[None]),
 }
 WRONG = {
-    r"0\.\d+ to 25\d": draw((8, 8, 3)) * 255,
-    r"-0\.\d+ to 0": draw((8, 8, 3)) - 0.5,
+    r"0\.\d+ to 25\d": uniform((8, 8, 3)) * 255,
+    r"-0\.\d+ to 0": uniform((8, 8, 3)) - 0.5,
     "nan": jnp.full((8, 8, 3), jnp.nan),
 }
 
@@ -38,7 +35,7 @@ def test_values_in_other_units_are_refused_by_name(stem, around, found):
 
 
 def test_values_beyond_the_range_by_rounding_are_an_input(stem):
-    assert jnp.isfinite(stem.apply(draw((8, 8, 3)) * 1.001 - 0.0005)).all()
+    assert jnp.isfinite(stem.apply(uniform((8, 8, 3)) * 1.001 - 0.0005)).all()
 
 
 def test_what_is_traced_has_no_values_to_refuse(stem):
@@ -47,7 +44,7 @@ def test_what_is_traced_has_no_values_to_refuse(stem):
 
 def test_frames_have_a_range_of_their_own():
     network = load("srnet", layer="conv1", input_size=4)
-    x = draw((4, 4, 5))
+    x = uniform((4, 4, 5))
     assert jnp.isfinite(network.apply(2 * x - 1)).all()
     with pytest.raises(ValueError, match=r"x must have values in \[-1, 1\], got .* for srnet"):
         network.apply(4 * x - 2)

@@ -2,14 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.arrays import uniform
 from support.full_disk import full_disk
 
 from jifv.models import load, read_weights, write_weights
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).uniform(size=shape), dtype)
-
 
 # The file of weights.
 
@@ -18,7 +14,7 @@ def test_weights_round_trip(tmp_path):
     path = tmp_path / "new" / "folder" / "weights.safetensors"
     tree = {
         "params": {
-            "a.0": {"kernel": np.asfortranarray(draw((2, 3, 4)))},
+            "a.0": {"kernel": np.asfortranarray(uniform((2, 3, 4)))},
             "b": {"scale": jnp.arange(3, dtype=jnp.float32), "step": np.int32(7), "half": np.float16([1.5])},
         },
         "batch_stats": {"b": {"mean": np.float64([[1 / 3]])}},

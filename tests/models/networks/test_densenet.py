@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from support.arrays import uniform
 from support.taps import FAST, primitives
 
 from jifv.models.files.convert import densenet_from_torch
@@ -23,10 +24,6 @@ from jifv.models.networks.densenet import (
 from jifv.models.networks.layers import Norm, moments
 
 SMALL = DenseNet(blocks=(1, 2, 1), growth=4, classes=3)
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).uniform(size=shape), dtype)
 
 
 def random_variables(model, size=8, seed=0):
@@ -51,7 +48,7 @@ def both(pool):
 
     model = MODELS[pool]
     network = torch_densenet.random_network(pool, blocks=model.blocks, growth=model.growth)
-    images = np.asarray(draw((2, 16, 20, 3)))
+    images = np.asarray(uniform((2, 16, 20, 3)))
     variables = densenet_from_torch(network.state_dict())
     layers = [layer for layer in model.layer_names if "." not in layer]
 
@@ -111,7 +108,7 @@ def test_nothing_past_the_tap_is_computed():
     variables = random_variables(SMALL)
     found = {}
     for layer in SMALL.layer_names:
-        jaxpr = jax.make_jaxpr(lambda x, layer=layer: SMALL.apply(variables, x, layer=layer))(draw((1, 8, 8, 3)))
+        jaxpr = jax.make_jaxpr(lambda x, layer=layer: SMALL.apply(variables, x, layer=layer))(uniform((1, 8, 8, 3)))
         count = primitives(jaxpr.jaxpr)
         found[layer] = count["conv_general_dilated"], count["dot_general"], count["rsqrt"]
     assert found == expected
@@ -143,7 +140,7 @@ def test_shapes_of_the_taps():
 
 
 def test_a_block_is_the_concatenation_of_its_layers():
-    variables, x = random_variables(SMALL), draw((2, 8, 8, 3))
+    variables, x = random_variables(SMALL), uniform((2, 8, 8, 3))
     tap = jax.jit(lambda layer: SMALL.apply(variables, x, layer=layer), static_argnums=0)
     parts = [tap("transition1"), tap("dense2.0"), tap("dense2.1")]
     np.testing.assert_allclose(np.concatenate(parts, -1), tap("dense2"), rtol=1e-5)
@@ -176,7 +173,7 @@ def random_layers(channels, growth, depth, dtype=np.float64):
 def test_dense_block_and_its_gradients_are_the_automatic_ones(shape, growth, depth):
     """With respect to the input and to the weights."""
     with jax.enable_x64(True):
-        x, layers = draw(shape, np.float64), random_layers(shape[-1], growth, depth)
+        x, layers = uniform(shape, np.float64), random_layers(shape[-1], growth, depth)
 
         @partial(jax.jit, static_argnums=0)
         def value_and_gradients(block, x, layers):
@@ -188,7 +185,7 @@ def test_dense_block_and_its_gradients_are_the_automatic_ones(shape, growth, dep
 
 
 def test_rows_of_the_jacobian_of_a_dense_block(x64):
-    x, layers = draw((1, 3, 4, 2), np.float64), random_layers(2, 2, 3)
+    x, layers = uniform((1, 3, 4, 2), np.float64), random_layers(2, 2, 3)
     ours, theirs = (
         jax.jit(jax.jacrev(lambda x, f=f: f(x, layers).sum((0, 1, 2))))(x) for f in (dense_block, concatenated)
     )
@@ -197,7 +194,7 @@ def test_rows_of_the_jacobian_of_a_dense_block(x64):
 
 def test_a_dense_block_saves_memory():
     """Its purpose: a growing concatenation is a new array for each layer."""
-    x, layers = draw((2, 16, 16, 8)), random_layers(8, 4, 8, np.float32)
+    x, layers = uniform((2, 16, 16, 8)), random_layers(8, 4, 8, np.float32)
 
     def temporary_bytes(block):
         gradient = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(block(x, layers)))), compiler_options=FAST)
@@ -210,7 +207,7 @@ def test_training_and_evaluation_are_the_same_layers(x64):
     """With the batch's own moments as the running ones, the two ways to compute a block agree."""
     model = DenseNet(blocks=(2,), growth=3, classes=3)
     variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), random_variables(model))
-    x = draw((3, 6, 6, 3), np.float64)
+    x = uniform((3, 6, 6, 3), np.float64)
 
     @jax.jit
     def train(x):
@@ -267,7 +264,7 @@ def test_images_are_standardized():
 
 def test_float64_stays_float64(x64):
     variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), random_variables(SMALL))
-    x = draw((2, 8, 8, 3), np.float64)
+    x = uniform((2, 8, 8, 3), np.float64)
     scores = jax.jit(SMALL.apply)(variables, x)
     assert scores.dtype == np.float64
     single = jax.tree.map(lambda leaf: leaf.astype(np.float32), (variables, x))
@@ -280,7 +277,7 @@ def test_float64_stays_float64(x64):
 def test_gradient_against_finite_differences(x64):
     model = DenseNet(blocks=(1, 1), growth=2, classes=3, pool="max")
     variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), random_variables(model, size=4))
-    x, direction = draw((1, 4, 4, 3), np.float64), draw((1, 4, 4, 3), np.float64, seed=1) - 0.5
+    x, direction = uniform((1, 4, 4, 3), np.float64), uniform((1, 4, 4, 3), np.float64, seed=1) - 0.5
     score = jax.jit(lambda x: model.apply(variables, x)[0, 1])
     step = 1e-7  # short: max pooling and ReLU have kinks
     difference = (score(x + step * direction) - score(x - step * direction)) / (2 * step)
@@ -294,7 +291,7 @@ def test_gradient_against_finite_differences(x64):
 def test_shared_moments_are_the_moments_of_every_normalization():
     """A dense block computes a channel's moments once; computing them anew in every Norm gives the same."""
     model = DenseNet(blocks=(2, 1), growth=2, classes=3)
-    variables, x = random_variables(model), draw((3, 4, 4, 3))
+    variables, x = random_variables(model), uniform((3, 4, 4, 3))
 
     def anew(call, args, kwargs, context):
         if isinstance(context.module, Norm):
@@ -317,7 +314,7 @@ def test_shared_moments_are_the_moments_of_every_normalization():
 
 def test_evaluation_changes_no_statistics():
     variables = random_variables(SMALL)
-    _, updated = jax.jit(lambda x: SMALL.apply(variables, x, mutable=["batch_stats"]))(draw((2, 8, 8, 3)))
+    _, updated = jax.jit(lambda x: SMALL.apply(variables, x, mutable=["batch_stats"]))(uniform((2, 8, 8, 3)))
     jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
 
 

@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.arrays import uniform
 from support.taps import FAST, apply_every_layer, primitives
 
 from jifv.models.files.convert import googlenet_from_npz, googlenet_from_torchvision
@@ -17,10 +18,6 @@ from jifv.smoothing import smooth
 
 VERSIONS = ("bvlc", "torchvision")
 TAPS = [(version, layer) for version in VERSIONS for layer in GoogLeNet(version).layer_names]
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).uniform(size=shape), dtype)
 
 
 @cache
@@ -55,7 +52,7 @@ def both():
         network, variables = torch_and_flax(version)
         from support import torch_googlenet  # it is there, or the line above had skipped
 
-        images = np.asarray(draw((2, 75, 96, 3)))
+        images = np.asarray(uniform((2, 75, 96, 3)))
         model = GoogLeNet(version)
         ours = jax.jit(apply_every_layer, static_argnums=0, compiler_options=FAST)(model, variables, images)
         found[version] = ours, torch_googlenet.every_layer(network, images, model.layer_names)
@@ -78,7 +75,7 @@ def test_gradient_agrees_with_torch(version, x64):
     torch = pytest.importorskip("torch")
     network, variables = torch_and_flax(version)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, np.float64), variables)
-    x = draw((1, 45, 64, 3), np.float64)
+    x = uniform((1, 45, 64, 3), np.float64)
 
     def activations(x):
         return GoogLeNet(version).apply(variables, x, layer="inception3b")
@@ -86,7 +83,7 @@ def test_gradient_agrees_with_torch(version, x64):
     @partial(jax.jit, compiler_options=FAST)
     def gradient(x):
         out, pull = jax.vjp(activations, x)
-        return out, pull(draw(out.shape, np.float64, seed=1))[0]
+        return out, pull(uniform(out.shape, np.float64, seed=1))[0]
 
     out, ours = gradient(x)
     assert out.dtype == ours.dtype == np.float64
@@ -95,7 +92,7 @@ def test_gradient_agrees_with_torch(version, x64):
     seen = []
     network.double().inception3b.register_forward_hook(lambda _module, _inputs, out: seen.append(out))
     network(images)
-    weights = torch.tensor(np.asarray(draw(out.shape, np.float64, seed=1))).permute(0, 3, 1, 2)
+    weights = torch.tensor(np.asarray(uniform(out.shape, np.float64, seed=1))).permute(0, 3, 1, 2)
     (seen[0] * weights).sum().backward()
     theirs = images.grad.permute(0, 2, 3, 1).numpy()
     scale = np.abs(theirs).max()
@@ -189,7 +186,7 @@ def test_any_size_has_positions(height, width, version):
 
 def test_one_image_under_vmap():
     """As `jifv.models.load` applies it."""
-    x = draw((3, 33, 32, 3))
+    x = uniform((3, 33, 32, 3))
     rng = np.random.default_rng(1)
     variables = jax.tree.map(
         lambda leaf: np.float32(rng.uniform(-0.1, 0.1, leaf.shape)), abstract_variables("torchvision")["params"]
@@ -315,7 +312,7 @@ def tapped(request):
         if "4" not in name and "5a" not in name and "5b" not in name and "3b" not in name and "classifier" not in name
     }
     variables = unflatten_dict({name: jnp.asarray(value, jnp.float32) for name, value in values.items()}, sep="/")
-    return request.param, variables, draw((2, 48, 48, 3))
+    return request.param, variables, uniform((2, 48, 48, 3))
 
 
 def activations(tapped, dtype=jnp.float32):
@@ -340,7 +337,7 @@ def test_widths_are_those_of_the_network_itself(tapped):
 
 def test_gradient_of_a_smooth_network_does_not_jump(tapped, x64):
     """The change of the gradient along a line halves with the step; at a kink it would stay."""
-    x, direction = tapped[2][0].astype(jnp.float64), draw((48, 48, 3), np.float64, seed=9) - 0.5
+    x, direction = tapped[2][0].astype(jnp.float64), uniform((48, 48, 3), np.float64, seed=9) - 0.5
     smoothed = smooth(activations(tapped, jnp.float64), x[None], 0.3)
     gradient = jax.jit(jax.grad(lambda x: smoothed(x).sum()))
     changes = [np.linalg.norm(gradient(x + step * direction) - gradient(x)) for step in (1e-5, 5e-6)]

@@ -3,21 +3,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.arrays import assert_close, normal
 
 from jifv.models.networks.layers import Norm, moments
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
-
-
-def assert_close(ours, theirs, tolerance):
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert one.shape == other.shape
-        assert one.dtype == other.dtype
-        scale = np.abs(other).max() + 1e-30
-        np.testing.assert_allclose(one / scale, other / scale, rtol=0, atol=tolerance)
-
 
 # Batch normalization.
 
@@ -25,9 +13,9 @@ def assert_close(ours, theirs, tolerance):
 @pytest.fixture
 def normalization():
     """Input, our variables and the same for flax.linen.BatchNorm; float64."""
-    x = 2 * draw((3, 4, 5, 6), np.float64) + 1
-    params = {"scale": draw(6, np.float64, 1), "bias": draw(6, np.float64, 2)}
-    statistics = {"mean": draw(6, np.float64, 3), "var": jnp.abs(draw(6, np.float64, 4)) + 0.5}
+    x = 2 * normal((3, 4, 5, 6), np.float64) + 1
+    params = {"scale": normal(6, np.float64, 1), "bias": normal(6, np.float64, 2)}
+    statistics = {"mean": normal(6, np.float64, 3), "var": jnp.abs(normal(6, np.float64, 4)) + 0.5}
     return x, {"params": params, "batch_stats": statistics}
 
 
@@ -50,7 +38,7 @@ def test_norm_in_training_against_flax(x64, normalization):
 def test_gradient_of_norm_in_training_against_flax(x64, normalization):
     x, variables = normalization
     reference = nn.BatchNorm(use_running_average=False, momentum=0.9, epsilon=1e-5)
-    weight = draw(x.shape, np.float64, seed=5)
+    weight = normal(x.shape, np.float64, seed=5)
 
     def ours(params, x):
         out, _ = Norm().apply({**variables, "params": params}, x, moments(x), mutable=["batch_stats"])
@@ -73,14 +61,14 @@ def test_norm_in_evaluation(x64, normalization):
 
 
 def test_initializing_in_training_mode_counts_no_batch():
-    x = draw((2, 3, 3, 4)) + 5
+    x = normal((2, 3, 3, 4)) + 5
     statistics = Norm().init(jax.random.key(0), x, moments(x))["batch_stats"]
     np.testing.assert_array_equal(statistics["mean"], 0)
     np.testing.assert_array_equal(statistics["var"], 1)
 
 
 def test_moments(x64):
-    x = 3 * draw((2, 3, 4, 5), np.float64) + 1
+    x = 3 * normal((2, 3, 4, 5), np.float64) + 1
     mean, variance = moments(x)
     np.testing.assert_allclose(mean, np.mean(x, (0, 1, 2)), atol=1e-12)
     np.testing.assert_allclose(variance, np.var(x, (0, 1, 2)), atol=1e-12)

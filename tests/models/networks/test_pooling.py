@@ -4,18 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.arrays import normal
 
 from jifv.models.networks.layers import average_pool, max_pool, smooth_relu
-
-
-def draw(shape, dtype=np.float32, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
 @given(batch=st.integers(1, 3), height=st.integers(2, 9), width=st.integers(2, 9), channels=st.integers(1, 3))
 @settings(max_examples=4)
 def test_pooling_drops_an_odd_row_or_column(batch, height, width, channels):
-    x = draw((batch, height, width, channels))
+    x = normal((batch, height, width, channels))
     rows, columns = height // 2, width // 2
     largest, mean = np.zeros((2, batch, rows, columns, channels), np.float32)
     for row in range(rows):
