@@ -4,7 +4,7 @@
 
 The step is that of fv_step.py, max-mean included, of the network as it is and as `jifv.smoothing.smooth` makes it. Both
 return different numbers, so the only comparison is that all are finite; tests/test_smoothing.py compares the numbers.
-Tracing is that of the step, anew each time, without the calibration, which happens once.
+Tracing is that of the step, from empty caches each time, without the calibration, which happens once.
 """
 
 import dataclasses
@@ -56,6 +56,7 @@ def trace(name, path, batch, size, smoothed):
     p, v = map(jnp.asarray, networks.inputs(name, batch, size))
 
     def run():
+        jax.clear_caches()  # the network as it is would be found there, traced
         f = build()
         jax.make_jaxpr(lambda p, v: gradient.evaluate(f, d, "highest", p, v))(p, v)
         return [p]

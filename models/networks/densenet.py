@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import custom_vjp_primal_tree_values
 from jaxtyping import Array, Float
 
 from jifv._layers.convolution import convolve, flipped
@@ -189,14 +190,14 @@ def _grow(x, layers):
 
 
 def _dense_forward(x, layers):
+    trained = _trained(layers)
+    x, layers = custom_vjp_primal_tree_values((x, layers))
     grown, active = _grow(x, layers)
-    return grown, (x, grown, active, layers)
+    return grown, (grown, active, layers, x if trained else None)
 
 
 def _dense_backward(saved, cotangent):
-    x, grown, active, layers = saved
-    # Under jit the automatic gradient of the weights is only computed if it is used.
-    _, pull_layers = jax.vjp(lambda layers: _grow(x, layers)[0], layers)
+    grown, active, layers, trained_at = saved
     gradient = cotangent
     for layer, inner_active in zip(reversed(layers), reversed(active), strict=True):
         width, growth = len(layer.gain), layer.kernel.shape[-1]
@@ -206,10 +207,23 @@ def _dense_backward(saved, cotangent):
         # A product instead of `where`, which would keep the update from being vectorized on CPUs without AVX-512: the
         # Jacobian would take twice as long.
         gradient = gradient.at[..., :width].add(outer * outer_active)
-    return gradient[..., : x.shape[-1]], *pull_layers(cotangent)
+    return gradient[..., : len(layers[0].gain)], _weight_gradient(_grow, trained_at, layers, cotangent)
 
 
-dense_block.defvjp(_dense_forward, _dense_backward)
+def _trained(layers):
+    """Tell whether a weight is differentiated; `layers` are as `symbolic_zeros` hands them over."""
+    return any(leaf.perturbed for leaf in jax.tree.leaves(layers))
+
+
+def _weight_gradient(grow, x, layers, cotangent):
+    """Return the automatic gradient of the weights, or none where no x was kept for it: it takes seconds to trace."""
+    if x is None:
+        return None
+    _, pull = jax.vjp(lambda layers: grow(x, layers)[0], layers)
+    return pull(cotangent)[0]
+
+
+dense_block.defvjp(_dense_forward, _dense_backward, symbolic_zeros=True)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -233,23 +247,25 @@ def _grow_rounded(widths, x, layers):
 
 
 def _rounded_forward(widths, x, layers):
+    trained = _trained(layers)
+    x, layers = custom_vjp_primal_tree_values((x, layers))
     grown, slopes = _grow_rounded(widths, x, layers)
-    return grown, (x, grown, slopes, layers)
+    return grown, (grown, slopes, layers, x if trained else None)
 
 
 def _rounded_backward(widths, saved, cotangent):
-    x, grown, slopes, layers = saved
-    _, pull_layers = jax.vjp(lambda layers: _grow_rounded(widths, x, layers)[0], layers)
+    grown, slopes, layers, trained_at = saved
     gradient = cotangent
     for layer, outer, slope in zip(reversed(layers), widths[-2::-2], reversed(slopes), strict=True):
         width, growth = len(layer.gain), layer.kernel.shape[-1]
         inner = convolve(gradient[..., width : width + growth], flipped(layer.kernel)) * slope
         outer_slope = jnp.clip((grown[..., :width] * layer.gain + layer.offset) / outer, 0, 1)
         gradient = gradient.at[..., :width].add(inner @ (layer.squeeze.T * layer.gain) * outer_slope)
-    return gradient[..., : x.shape[-1]], *pull_layers(cotangent)
+    grow = partial(_grow_rounded, widths)
+    return gradient[..., : len(layers[0].gain)], _weight_gradient(grow, trained_at, layers, cotangent)
 
 
-rounded_dense_block.defvjp(_rounded_forward, _rounded_backward)
+rounded_dense_block.defvjp(_rounded_forward, _rounded_backward, symbolic_zeros=True)
 dense_block = rounded_by(rounded_dense_block)(dense_block)
 
 

@@ -13,6 +13,7 @@ from support.arrays import uniform
 from support.taps import FAST, primitives
 
 from jifv.models.files.convert import densenet_from_torch
+from jifv.models.networks import densenet
 from jifv.models.networks.densenet import (
     CHANNEL_MEAN,
     CHANNEL_STD,
@@ -182,6 +183,24 @@ def test_dense_block_and_its_gradients_are_the_automatic_ones(shape, growth, dep
 
         ours, theirs = (value_and_gradients(block, x, layers) for block in (dense_block, concatenated))
         jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10), ours, theirs)
+
+
+def test_gradients_of_the_rounded_dense_block(x64):
+    """Those of the automatic derivative: of the input alone, with which the weights' is not traced, and of a weight."""
+    x, layers, widths = uniform((1, 4, 3, 2), np.float64), random_layers(2, 2, 2), (0.3, 0.2, 0.5, 0.1)
+
+    def loss(block, x, kernel):
+        return jnp.sin(block(widths, x, [layers[0]._replace(kernel=kernel), layers[1]])).sum()
+
+    def automatic(widths, x, layers):
+        return densenet._grow_rounded(widths, x, layers)[0]
+
+    for argument in (0, 1):
+        ours, theirs = (
+            jax.jit(jax.grad(partial(loss, block), argument))(x, layers[0].kernel)
+            for block in (densenet.rounded_dense_block, automatic)
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 def test_rows_of_the_jacobian_of_a_dense_block(x64):
