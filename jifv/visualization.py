@@ -46,7 +46,7 @@ __all__ = [
     "visualize",
 ]
 
-_STEPS_PER_REPORT = 10
+_STEPS_AT_A_TIME = 10  # between two looks at the device, which wait for it
 
 
 def visualize(
@@ -126,7 +126,7 @@ def visualize(
             begun = state = scatter(_start(parameters[samples], objectives[samples], *aim, settings), mesh)
             done = 0
             while not finished(state):
-                state = advance(f, state, _STEPS_PER_REPORT)
+                state = advance(f, state, _STEPS_AT_A_TIME)
                 if first == done == 0:
                     warn_if_flat(f, begun, state)
                 report(kept * (int(state.step) - done))
@@ -179,9 +179,11 @@ def advance(f: Response, state: State, steps: int | None = None) -> State:
     if not state.begun:
         first = int(state.step)
         for step in range(first, int(min(first + left, last))):
+            if step % _STEPS_AT_A_TIME == 0 and not state.active.any():
+                break
             state = adam.adam_step(f, state, step)
-            left -= 1
-        if int(state.step) >= last and left > 0:
+        left -= int(state.step) - first  # without the steps that no sample has taken
+        if left > 0:
             _, value, gradient = evaluate_state(f, state)
             state = lbfgs.begin_lbfgs(state, value, gradient)
     if state.begun:
@@ -193,7 +195,7 @@ def advance(f: Response, state: State, steps: int | None = None) -> State:
 
 def finished(state: State) -> bool:
     """Tell whether every sample has stopped, so that `advance` would return the state as it is."""
-    return int(state.step) >= state.settings.adam_steps and bool(state.begun) and not bool(state.active.any())
+    return bool(state.begun) and not bool(state.active.any())
 
 
 def finish(f: Response, state: State) -> Visualization:

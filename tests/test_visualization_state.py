@@ -33,6 +33,21 @@ def test_interrupted_runs_are_the_same_to_the_bit(splits, tmp_path):
     assert_same(finish(kinked, end), run(kinked, parameters, objectives, SHORT))
 
 
+@pytest.mark.parametrize("splits", [[1] * 30, [4, 26], [16, 14]])
+def test_samples_that_stop_by_themselves_are_the_same_to_the_bit(splits):
+    """Some in Adam and some in L-BFGS; steps that no sample takes are none."""
+    parameters, objectives = samples(4, N)
+    settings = replace(SHORT, adam_steps=20, anneal=1.0, tolerance=0.1)
+    begin = start(bounded, parameters, objectives, settings=settings)
+    whole = advance(bounded, begin, sum(splits))
+    assert whole.adam_steps.min() < 20
+    assert finished(whole)
+    state = begin
+    for steps in splits:
+        state = advance(bounded, state, steps)
+    assert_same(state, whole)
+
+
 def test_states_are_never_changed():
     parameters, objectives = samples(3, 3, 2)
     state = advance(kinked, start(kinked, parameters, objectives, settings=SHORT), 20)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from jifv._visualize.gradient import all_finite, evaluate_state, where
+from jifv._visualize.gradient import all_finite, evaluate_state, norm, where
 from jifv._visualize.settings import Settings
 from jifv._visualize.state import State
 from jifv.response import Response
@@ -23,23 +23,29 @@ def adam_step(f: Response, state: State, step: int) -> State:
     """Take Adam step `step`; `state.step` holds the same number, but reading it would wait for the device."""
     settings = state.settings
     coarse = settings.adam_precision if step < settings.steps_at_full_rate else None
-    _, value, gradient = evaluate_state(f, state, precision=coarse)
+    _, value, gradient = evaluate_state(f, state, active=state.active, precision=coarse)
     return _update(state, value, gradient)
 
 
 @jax.jit
 def _update(state: State, value: Array, gradient: Array) -> State:
-    good = state.finite & all_finite(value, gradient)
-    updates, adam = _adam(state.settings).update(where(good, gradient, jnp.zeros_like(gradient)), state.adam)
+    good = state.finite & (~state.active | all_finite(value, gradient))
+    goes_on = state.active & good
+    if state.transformations is None or not state.transformations.anew:
+        # Of transformations drawn anew a small gradient says nothing about the next ones.
+        goes_on &= norm(gradient) > state.settings.tolerance * jnp.abs(value)
+    updates, adam = _adam(state.settings).update(where(goes_on, gradient, jnp.zeros_like(gradient)), state.adam)
     moved: Any = optax.apply_updates(state.parameters, updates)  # pyright: ignore[reportArgumentType]
     return replace(
         state,
-        parameters=where(good, moved, state.fallback),
+        parameters=where(goes_on, moved, where(good, state.parameters, state.fallback)),
         fallback=where(good, state.parameters, state.fallback),
         adam=adam,
-        step=state.step + 1,
+        # Steps without anyone are none, so that it makes no difference how they are divided between calls.
+        step=state.step + state.active.any(),
+        active=goes_on,
         finite=good,
-        adam_steps=state.adam_steps + good,
+        adam_steps=state.adam_steps + goes_on,
     )
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
-from jifv._core.devices import mesh_of, over_samples
+from jifv._core.devices import mesh_of, over_samples, scatter
 from jifv._core.tuning import compiler_options, samples_at_once
 from jifv._visualize.state import State
 from jifv.ensemble import Ensemble, respond
@@ -27,11 +28,14 @@ def evaluate(
     parameters: Float[Array, "batch *p"],
     objectives: Float[Array, "batch n"],
     *,
+    active: Bool[Array, " batch"] | None = None,
     priors: tuple[Prior, ...] = (),
     transformations: Ensemble | None = None,
     step: Array | int = 0,
 ) -> tuple[Float[Array, "batch n"], Float[Array, " batch"], Float[Array, "batch *p"]]:
     """Compute r, the loss Σ λR - d and its gradient for a batch; means over transformations if there are any.
+
+    Of samples that are not active they may be 0 instead, where that saves time.
 
     This alone compiles the network, once for Adam, L-BFGS and re-optimization: the settings that tell them apart are
     no part of it. Neither are weights and keys, which are arrays.
@@ -45,11 +49,18 @@ def evaluate(
         extras["ensemble"] = replace(transformations, words=())
         extras["bits"], extras["step"] = transformations.bits(), step
     fixed = {"mesh": mesh, "significance": significance, "precision": precision}
-    return _compiled(mesh)(f, parameters, objectives, **fixed, **extras)
+    if active is None:
+        active = scatter(np.ones(len(parameters), bool), mesh)
+    return _compiled(mesh)(f, parameters, objectives, active, **fixed, **extras)
 
 
 def evaluate_state(
-    f: Response, state: State, parameters: Float[Array, "batch *p"] | None = None, *, precision: str | None = None
+    f: Response,
+    state: State,
+    parameters: Float[Array, "batch *p"] | None = None,
+    *,
+    active: Bool[Array, " batch"] | None = None,
+    precision: str | None = None,
 ) -> tuple[Float[Array, "batch n"], Float[Array, " batch"], Float[Array, "batch *p"]]:
     """Evaluate what a state maximizes, at its parameters or at others. See `evaluate`."""
     return evaluate(
@@ -58,6 +69,7 @@ def evaluate_state(
         precision or state.settings.precision,
         state.parameters if parameters is None else parameters,
         state.objectives,
+        active=active,
         priors=state.priors,
         transformations=state.transformations,
         step=state.step,
@@ -74,6 +86,7 @@ def _response_and_gradient(
     f: Response,
     parameters: Array,
     objectives: Array,
+    active: Array,
     *,
     mesh: Mesh | None,
     significance: Objective,
@@ -107,23 +120,34 @@ def _response_and_gradient(
     slope_of = jax.value_and_grad(loss, has_aux=True)
     with jax.default_matmul_precision(precision):
         batch_loss = over_samples(_few_at_once(sample), mesh)
-        (value, response), slope = batch_loss(parameters, objectives)
+        (value, response), slope = batch_loss(parameters, objectives, active)
     return response, value, slope
 
 
 def _few_at_once(function: Callable) -> Callable:
-    """Map over samples like `jax.vmap`, but on a CPU a few at a time, whose activations fit into its caches."""
+    """Map over samples like `jax.vmap`, but on a CPU a few at a time, whose activations fit into its caches.
 
-    def batched(parameters: Array, objectives: Array) -> Any:
+    The active ones come first there, and are all that is computed.
+    """
+
+    def batched(parameters: Array, objectives: Array, active: Array) -> Any:
         batch = parameters.shape[0]
         turns = -(-batch // samples_at_once(batch, parameters[0].size))
         if turns == 1:
             return jax.vmap(function)(parameters, objectives)
         # Turns of equal size: a shorter last one would be compiled as another program.
         size = -(-batch // turns)
-        rows = np.minimum(np.arange(turns * size), batch - 1)
-        results = jax.lax.map(lambda sample: function(*sample), (parameters[rows], objectives[rows]), batch_size=size)
-        return jax.tree.map(lambda leaf: leaf[:batch], results)
+        order = jnp.argsort(~active)[np.minimum(np.arange(turns * size), batch - 1)]
+        few = jax.jit(jax.vmap(function))  # to be traced once, for the shapes and for the loop
+
+        def take(turn: Array, results: Any) -> Any:
+            rows = lax.dynamic_slice_in_dim(order, turn * size, size)
+            found = few(parameters[rows], objectives[rows])
+            return jax.tree.map(lambda whole, part: whole.at[rows].set(part), results, found)
+
+        shapes = jax.eval_shape(few, parameters[:size], objectives[:size])
+        nothing = jax.tree.map(lambda each: jnp.zeros((batch, *each.shape[1:]), each.dtype), shapes)
+        return lax.fori_loop(0, -(-active.sum() // size), take, nothing)
 
     return batched
 

@@ -76,7 +76,7 @@ def begin_lbfgs(state: State, value: Float[Array, " batch"], gradient: Float[Arr
 def lbfgs_step(f: Response, state: State) -> State:
     """Take one trial of the line search of each sample, which ends an iteration if the step is accepted."""
     moved = _trial(state)
-    _, value, gradient = evaluate_state(f, state, moved)
+    _, value, gradient = evaluate_state(f, state, moved, active=state.active)
     return _update(state, moved, value, gradient)
 
 

@@ -32,7 +32,8 @@ class Settings:
         anneal: Fraction of Adam's steps, in [0, 1], at their end, over which the learning rate falls linearly to 0.
             At a constant rate Adam keeps hopping across the kinks of ReLU and max pooling.
         history: Number of past steps that L-BFGS keeps, each of the size of p, twice.
-        tolerance: A sample has converged when ‖∂d/∂p‖ ≤ tolerance · |d|, or when no step improves d.
+        tolerance: A sample has converged, and stops, when ‖∂d/∂p‖ ≤ tolerance · |d|. In L-BFGS also when no step
+            improves d, in Adam not where every step draws its transformations anew.
         precision: Of matrix products and convolutions, "default", "high" or "highest". Only "highest" is float32 on
             accelerators; inversion needs more digits of the gradient than the others keep.
         adam_precision: The same for Adam's steps before it anneals; None for `precision`. These steps only bring p
