@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key
 
+from jifv._core.check import as_array, check_floats
 from jifv._core.linalg import triangle
 
 Basis = Float[np.ndarray, "n _"]
@@ -70,9 +71,8 @@ def singular_pairs(jacobians: Float[ArrayLike, "s n m"]) -> SingularPairs:
         TypeError: `jacobians` is not of floating point.
         ValueError: `jacobians` does not have three nonempty axes, or is not finite.
     """
-    jacobians = jnp.asarray(jacobians)
-    if not jnp.issubdtype(jacobians.dtype, jnp.floating):
-        raise TypeError(f"jacobians must be of floating point, got {jacobians.dtype}")
+    jacobians = as_array("jacobians", jacobians)
+    check_floats("jacobians", jacobians)
     if jacobians.ndim != 3 or 0 in jacobians.shape:
         raise ValueError(f"jacobians must have shape (s, n, m) with no empty axis, got {jacobians.shape}")
     # The long axis is removed in the Jacobians' precision, where they are; the SVD of what is left is cheap in float64.

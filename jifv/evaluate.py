@@ -239,8 +239,7 @@ def choose_space(
 
     Raises:
         TypeError: Predictions or objectives are not real.
-        ValueError: There are no bases, not as many predictions or gaps, a gap is NaN, or there are fewer than
-            two samples.
+        ValueError: There are no bases, not as many predictions or gaps, or fewer than two samples; or a gap is NaN.
     """
     if len(bases) == 0 or len(bases) != len(predictions):
         raise ValueError(
@@ -250,6 +249,7 @@ def choose_space(
     if gaps is not None and (len(gaps) != len(bases) or np.isnan(gaps).any()):
         raise ValueError(f"gaps must be a number for each of {len(bases)} bases, got {gaps}")
     for name, vectors in (("objectives", objectives), *(("predictions", each) for each in predictions)):
+        check_array(name, vectors)
         check_real(name, vectors)
     targets = np.asarray(objectives, np.float64)
     if targets.ndim != 2 or len(targets) < 2:

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float
 
 from jifv._core.anew import warn_if_anew
-from jifv._core.check import check_positive
+from jifv._core.check import as_array, check_positive
 from jifv._core.devices import check_mesh, in_turn, over_samples
 from jifv._core.progress import bar
 from jifv._core.tuning import compiler_options
@@ -80,14 +80,14 @@ def invert(
         ValueError: Shapes do not fit, an axis is empty, `dead_tolerance` is outside [0, 1), or the columns of `basis`
             are not orthonormal to 1e-3 (checked where its values are known, that is, not while it is traced).
     """
-    response, jacobian = jnp.asarray(response), jnp.asarray(jacobian)
+    response, jacobian = as_array("response", response), as_array("jacobian", jacobian)
     check_linearization(response, jacobian)
     check_options(significance, basis, dead_tolerance, response.shape[-1])
     dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
     if basis is not None:
         basis = jnp.asarray(basis, dtype)
     if prior_gradients is not None:
-        prior_gradients = jnp.asarray(prior_gradients)
+        prior_gradients = as_array("prior_gradients", prior_gradients)
         check_gradients(prior_gradients, jacobian)
         prior_gradients = prior_gradients.astype(dtype) if prior_gradients.shape[-2] else None
     options = {"significance": significance, "tolerance": float(dead_tolerance)}

@@ -89,7 +89,8 @@ def linearize_batch(
         TypeError: As `linearize`.
         ValueError: As `linearize`, or `parameters` has no batch axis.
     """
-    if jnp.ndim(parameters) == 0:
+    check_array("parameters", parameters)
+    if parameters.ndim == 0:
         raise ValueError("parameters must have a leading batch axis, got a scalar")
     return jax.lax.map(lambda single: linearize(f, single, row_batch_size=row_batch_size), parameters)
 

@@ -156,8 +156,8 @@ def check_invertible(significance: object) -> None:
 
 def _check_features(r: Array) -> None:
     check_array("r", r)
-    if r.ndim == 0:
-        raise ValueError("r must have the features as its last axis, got a scalar")
+    if r.ndim == 0 or r.shape[-1] == 0:
+        raise ValueError(f"r must have a last axis of at least one feature, got shape {r.shape}")
     check_floats("r", r)
 
 

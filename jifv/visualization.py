@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jifv._core.anew import warn_if_anew
-from jifv._core.check import check_count, check_objectives, check_positive, concrete
+from jifv._core.check import as_array, check_count, check_objectives, check_positive, concrete
 from jifv._core.devices import check_mesh, divisible, gather, scatter
 from jifv._core.progress import bar
 from jifv._visualize import adam, lbfgs
@@ -100,7 +100,7 @@ def visualize(
             not finite, `batch_size` < 1, or f does not depend on its parameters; priors of the image or transformations
             for an f that `compose` has not made, or transformations drawn anew with L-BFGS.
     """
-    parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
+    parameters, objectives = as_array("parameters", parameters), as_array("objectives", objectives)
     aim = significance, tuple(priors), transformations
     _check(f, parameters, objectives, *aim, settings)
     check_mesh(mesh)
@@ -148,7 +148,7 @@ def start(
     settings: Settings = Settings(),
 ) -> State:
     """Return the state before the first step. See `visualize` for the arguments and errors."""
-    parameters, objectives = jnp.asarray(parameters), jnp.asarray(objectives)
+    parameters, objectives = as_array("parameters", parameters), as_array("objectives", objectives)
     aim = significance, tuple(priors), transformations
     _check(f, parameters, objectives, *aim, settings)
     return _start(parameters, objectives, *aim, settings)

@@ -234,7 +234,7 @@ def test_jacobians_must_have_three_axes(shape):
 
 @pytest.mark.usefixtures("unchecked")
 def test_jacobians_must_be_finite_floats():
-    with pytest.raises(TypeError, match="jacobians must be of floating point"):
+    with pytest.raises(TypeError, match="jacobians must hold real floating-point numbers"):
         singular_pairs(np.ones((2, 3, 4), np.int32))
     for value in (np.nan, np.inf):
         jacobians = np.ones((2, 3, 4), np.float32)

@@ -98,13 +98,21 @@ def check_fraction(name: str, value: Any, *, below_one: bool = False) -> None:
 
 
 def check_array(name: str, value: Any) -> None:
-    """Raise unless `value` is an array: NumPy's, JAX's, or one being traced.
+    """Raise unless `value` is an array of numbers: NumPy's, JAX's, or one being traced.
 
     Raises:
         TypeError: It is something else, such as a list.
     """
     if not hasattr(value, "dtype") or not hasattr(value, "ndim"):
         raise TypeError(f"{name} must be an array, got {type(value).__name__}")
+    if not any(jnp.issubdtype(value.dtype, kind) for kind in (np.number, np.bool_)):
+        raise TypeError(f"{name} must be an array of numbers, got {value.dtype}")
+
+
+def as_array(name: str, value: Any) -> jax.Array:
+    """Return JAX's array of an array of numbers; see `check_array`."""
+    check_array(name, value)
+    return jnp.asarray(value)
 
 
 def check_floats(name: str, array: Any) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from jifv._core.check import check_objectives
+from jifv._core.check import as_array, check_objectives
 from jifv._invert.check import check_linearization
 from jifv.jacobian import compress
 from jifv.significance import Significance, check_invertible
@@ -39,7 +39,8 @@ def stationarity(
         TypeError: As `invert`.
         ValueError: Shapes do not fit, or an objective is zero or not finite.
     """
-    response, jacobian, objectives = jnp.asarray(response), jnp.asarray(jacobian), jnp.asarray(objectives)
+    response, jacobian = as_array("response", response), as_array("jacobian", jacobian)
+    objectives = as_array("objectives", objectives)
     check_linearization(response, jacobian)
     check_invertible(significance)
     check_objectives(objectives, response.shape[-1])

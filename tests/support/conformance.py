@@ -229,7 +229,7 @@ def jacobians(call):
         normal((2, 3, 5)),
         {
             "shape": Refused((good[0],), ValueError, r"jacobians must have shape \(s, n, m\)"),
-            "dtype": Refused((np.ones((2, 3, 5), int),), TypeError, "jacobians must be of floating point"),
+            "dtype": Refused((np.ones((2, 3, 5), int),), TypeError, "jacobians must hold real floating-point numbers"),
             "nan": Refused((good * np.nan,), ValueError, "jacobians must be finite"),
             "empty": Refused((good[:0],), ValueError, r"jacobians must have shape \(s, n, m\)"),
         },
