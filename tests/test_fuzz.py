@@ -57,7 +57,7 @@ REFUSED = set(list(BAD)[:2] + list(BAD)[3:9]) | {"complex numbers"}
 
 
 WITHOUT = {"canonical_objectives", "sparse_objectives", "compose"}
-"""Cases whose arrays are none of ours: seeds and types that are made of them, and what a user's function is called with."""
+"""Cases whose arrays only carry a seed or a type, or go to the function that was given."""
 
 
 @pytest.mark.parametrize("bad", BAD)

@@ -120,7 +120,7 @@ CASES: dict[str, Case] = {
         TWO.gradient_matrix,
         normal((3,)),
         {
-            "shape": Refused((np.ones(()),), ValueError, "r must have the features as its last axis"),
+            "shape": Refused((np.ones(()),), ValueError, "r must have a last axis of at least one feature"),
             "dtype": Refused((WHOLE,), TypeError, "r must hold real floating-point numbers"),
             "nan": Passed((NAN,), is_nan, "differentiated through; invert gives NaN to the sample"),
             "empty": Passed((np.ones((0, 3)),), is_empty, "a batch of no samples has no results"),
