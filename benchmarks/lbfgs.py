@@ -60,7 +60,7 @@ def starts(f, phi, batch):
     """Realizations, every second one converged, and objectives."""
     objectives = jifv.sparse_objectives(jax.random.key(0), batch, 16)
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), batch))
-    adam, both = (jifv.Settings(adam_steps=200, lbfgs_steps=steps) for steps in (0, 1000))
+    adam, both = (jifv.Settings(adam_steps=200, lbfgs_steps=steps, anneal=0.25) for steps in (0, 1000))
     fresh, converged = (jifv.visualize(f, start, objectives, settings=settings).parameters for settings in (adam, both))
     mixed = jnp.where((jnp.arange(batch) % 2 == 0)[:, None, None, None], fresh, converged)
     return mixed, objectives

@@ -20,7 +20,7 @@ from jifv._visualize.result import Visualization, unpacked
 from jifv._visualize.settings import check_settings
 from jifv.response import Response
 from jifv.significance import Objective
-from jifv.visualization import Settings, visualize
+from jifv.visualization import PAPER, Settings, visualize
 
 
 def angle(
@@ -142,7 +142,7 @@ def reoptimize(
     *,
     significance: Objective | None = None,
     steps: int = 500,
-    settings: Settings = Settings(),
+    settings: Settings = PAPER,
     batch_size: int | None = None,
     mesh: Mesh | None = None,
     progress: bool = False,

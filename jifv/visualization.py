@@ -25,7 +25,7 @@ from jifv._visualize import adam, lbfgs
 from jifv._visualize.flat import FlatResponseWarning, check_dependence, warn_if_flat
 from jifv._visualize.gradient import all_finite, evaluate_state, norm
 from jifv._visualize.result import Visualization
-from jifv._visualize.settings import Settings, check_settings
+from jifv._visualize.settings import PAPER, Settings, check_settings
 from jifv._visualize.state import Best, State, load_state, save_state
 from jifv.ensemble import Ensemble, check_ensemble
 from jifv.priors import Prior, check_priors
@@ -33,6 +33,7 @@ from jifv.response import Response, feature_count
 from jifv.significance import Objective, Significance, cosine
 
 __all__ = [
+    "PAPER",
     "FlatResponseWarning",
     "Settings",
     "State",
@@ -65,8 +66,8 @@ def visualize(
 ) -> Visualization:
     """Maximize the significance of each objective, starting from each of the given parameters.
 
-    d(r, v) = ⟨r, v⟩ · max(cos(r, v), floor)^k with r = f(p), by Adam and then L-BFGS (paper, section 3.2); less the
-    priors, and averaged over the transformations, if there are any.
+    d(r, v) = ⟨r, v⟩ · max(cos(r, v), floor)^k with r = f(p), by Adam and then, if wanted, L-BFGS (paper, section 3.2);
+    less the priors, and averaged over the transformations, if there are any.
 
     The steps are compiled once for each f, significance, precision and shape of a batch, so pass the same function
     object again and not an equal one. Rounding may depend on the batch size, nothing else does.
@@ -112,8 +113,7 @@ def visualize(
     if transformations is not None:
         warn_if_anew("transformations", transformations.transformation)
     count = parameters.shape[0]
-    if batch_size is None:
-        batch_size = count
+    batch_size = count if batch_size is None else batch_size
     check_positive("batch_size", batch_size)
     batch_size = min(batch_size, count)
     total = settings.adam_steps + settings.most_trials

@@ -12,7 +12,7 @@ from typing import Any
 
 from jifv.experiments.options import BY_NAME, OPTIONS
 from jifv.significance import Significance
-from jifv.visualization import Settings
+from jifv.visualization import PAPER, Settings
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Experiment:
     smoothing: float | int = 0.0
     dead_tolerance: float | int = 0.0
     significance: Significance = field(default_factory=Significance)
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = PAPER
     reoptimize_steps: int = 500
     critical_samples: int = 0
     batch_size: int = 16

@@ -258,7 +258,7 @@ OPTIONS = (
         name="tolerance",
         type=float,
         label="tolerance",
-        help="Relative size of the gradient at which L-BFGS has converged.",
+        help="Relative size of the gradient at which a sample has converged.",
         owner="settings",
         least=0,
     ),

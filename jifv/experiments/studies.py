@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.options import BY_NAME
-from jifv.visualization import Settings
+from jifv.visualization import PAPER
 
 Preset = Literal["quick", "paper"]
 
@@ -90,8 +90,7 @@ def _label(option: str, value: Any) -> str:
 
 
 _POWERS = (0, 1, 2, 4)
-_LONG = Settings(adam_steps=3000, lbfgs_steps=500)
-_DENSENET = Settings(adam_steps=800, lbfgs_steps=300)
+_LONG = replace(PAPER, adam_steps=3000, lbfgs_steps=500)
 
 # From a grey start (0.01) a third of the features of inception4c are dead, and would stay dead.
 _GN4C = Experiment(
@@ -111,14 +110,14 @@ _DNCL = Experiment(
     aggregation="identity",
     samples=300,
     canonical=10,
-    settings=_DENSENET,
+    settings=PAPER,
     critical_samples=32,
     batch_size=100,
 )
 _DN4CL = replace(_DNCL, name="dn4cl", network="densenet-no-deer")
-_DNDE = Experiment("dnde", "densenet", "dense3", samples=64, settings=_DENSENET, batch_size=32)
+_DNDE = Experiment("dnde", "densenet", "dense3", samples=64, settings=PAPER, batch_size=32)
 _SRNET = Experiment(
-    "srnet", "srnet", "block8", samples=64, parametrization="geometry", settings=_DENSENET, batch_size=32
+    "srnet", "srnet", "block8", samples=64, parametrization="geometry", settings=PAPER, batch_size=32
 )
 
 # The kinks of ReLU and max pooling keep a realization from becoming stationary, see docs/gn4c.md.
@@ -127,7 +126,7 @@ _GN4C_SMOOTH = replace(
     name="gn4c-smooth",
     smoothing=0.1,
     dead_tolerance=0.02,
-    settings=Settings(adam_steps=3500, lbfgs_steps=0, anneal=0.7),
+    settings=replace(PAPER, adam_steps=3500, lbfgs_steps=0, anneal=0.7),
 )
 _GN4C_SMOOTH_QUICK = replace(
     _GN4C_SMOOTH,
