@@ -3,6 +3,7 @@
 from jifv.models.files.cache import store
 from jifv.models.files.convert import Converted, convert
 from jifv.models.files.fetch import fetch
+from jifv.models.files.pictures import fit_picture, load_picture
 from jifv.models.files.storage import read_weights, write_weights
 from jifv.models.networks.densenet import DenseNet
 from jifv.models.networks.googlenet import GoogLeNet
@@ -19,8 +20,10 @@ __all__ = [
     "available",
     "convert",
     "fetch",
+    "fit_picture",
     "listings",
     "load",
+    "load_picture",
     "read_weights",
     "store",
     "write_weights",

@@ -42,6 +42,8 @@ class Network(NamedTuple):
             CIFAR-10's unless the file's metadata lists `classes`, separated by commas.
         card: The model card (Markdown): data, recipe, accuracy, licence.
         digest: SHA-256 of the weights and the smoothing, independent of the file format.
+        crop: Side of the central window of a photograph that the network is meant to see, over its shorter side; see
+            `load_picture`.
     """
 
     apply: Callable[[jax.Array], jax.Array]
@@ -53,6 +55,7 @@ class Network(NamedTuple):
     feature_names: tuple[str, ...]
     card: str
     digest: str
+    crop: float = 1.0
 
     @property
     def features(self) -> int:
@@ -154,6 +157,7 @@ def load(
         feature_names=names,
         card=card,
         digest=digest(variables, metadata.get("pool", "") + metadata.get("smoothing", "")),
+        crop=kind.crop,
     )
 
 
@@ -162,7 +166,7 @@ class _Kind(NamedTuple):
 
     `module` makes the network from a file's shapes and metadata; `shapes` returns the shapes that its weights must
     have. `size` is the side of an input, whose values are between `least` and 1. `outputs` names the channels of the
-    last layer, if there are equally many.
+    last layer, if there are equally many. `crop` is that of `Network`.
     """
 
     title: str
@@ -173,6 +177,7 @@ class _Kind(NamedTuple):
     content: str
     least: int = 0
     outputs: tuple[str, ...] = ()
+    crop: float = 1.0
 
 
 def _googlenet(version) -> _Kind:
@@ -182,7 +187,7 @@ def _googlenet(version) -> _Kind:
     def shapes(model):
         return googlenet.variable_shapes(version)
 
-    return _Kind(f"a GoogLeNet ({version})", module, shapes, 224, 3, "RGB in [0, 1]")
+    return _Kind(f"a GoogLeNet ({version})", module, shapes, 224, 3, "RGB in [0, 1]", crop=224 / 256)
 
 
 _DENSENET = _Kind(
