@@ -76,7 +76,9 @@ def metadata_of(wheel, name):
 
 
 def test_the_wheel_holds_every_module_and_every_weight(source, wheel):
-    expected = {"jifv/py.typed", "jifv/experiments/report/page.html"}
+    expected = {"jifv/py.typed"}
+    for ending in ("html", "css", "js"):
+        expected |= {path.relative_to(source).as_posix() for path in source.glob(f"jifv/**/*.{ending}")}
     for path in source.glob("jifv/**/*.py"):
         expected.add(path.relative_to(source).as_posix())
     for path in [*source.glob("models/**/*.py"), *source.glob("models/weights/*.*")]:

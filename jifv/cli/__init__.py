@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jifv._core.provenance import commit, provenance
-from jifv.cli import models, reproduce
+from jifv.cli import invert, models, reproduce, visualize
 from jifv.cli.output import Group
 
 app = typer.Typer(
@@ -14,6 +14,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+app.command("visualize")(visualize.visualize)
+app.command("invert")(invert.invert)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(models.app, name="models")
 

@@ -6,7 +6,10 @@ import sys
 from contextlib import suppress
 
 import jax
+import typer
+from jax.sharding import Mesh
 
+from jifv._core.devices import sample_mesh
 from jifv._core.tuning import usable_cores
 from jifv.models.files import cache
 
@@ -22,6 +25,40 @@ def prepare() -> None:
     _keep_compiled()
     _keep_memory()
     _make_devices_of_cores()
+
+
+def join() -> None:
+    """Find the other processes of `--distributed`.
+
+    Raises:
+        typer.BadParameter: The environment does not say where they are.
+    """
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise typer.BadParameter(
+            f"the environment does not say how to find the other processes ({error}); under Slurm, start with srun",
+            param_hint="--distributed",
+        ) from error
+
+
+def mesh_of(devices: int | None) -> Mesh:
+    """Choose the devices of `--devices`.
+
+    Raises:
+        typer.BadParameter: There are fewer.
+    """
+    try:
+        return sample_mesh(devices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--devices") from error
+
+
+def of_use(mesh: Mesh, samples: int) -> Mesh:
+    """Limit the devices to the samples of a batch: further ones would compute a sample again."""
+    if jax.process_count() > 1 or samples >= mesh.size:
+        return mesh
+    return sample_mesh(mesh.devices.flat[:samples].tolist())
 
 
 def _keep_compiled() -> None:

@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import jax
 import typer
 from jax.sharding import Mesh
 from rich.console import Console
 
-from jifv._core.devices import leads, sample_mesh
+from jifv._core.devices import leads
 from jifv.cli import machine
 from jifv.cli.errors import complain, warnings_told
 from jifv.cli.interrupt import interruptible
@@ -77,8 +76,8 @@ def reproduce(
     plans = _plans(name, preset, options, weights, out)
     machine.prepare()
     if distributed:
-        _join()
-    mesh = _mesh(devices)
+        machine.join()
+    mesh = machine.mesh_of(devices)
     kept = "jifv: interrupted; finished batches are kept, and the same command goes on from there"
     with interruptible(kept), warnings_told():
         networks: dict[tuple, Network] = {}
@@ -218,30 +217,8 @@ def _key(cell: Experiment) -> tuple:
     return (cell.network, cell.layer, cell.input_size)
 
 
-def _join() -> None:
-    """Find the other processes."""
-    try:
-        jax.distributed.initialize()
-    except (ValueError, RuntimeError) as error:
-        raise typer.BadParameter(
-            f"the environment does not say how to find the other processes ({error}); under Slurm, start with srun",
-            param_hint="--distributed",
-        ) from error
-
-
-def _mesh(devices: int | None) -> Mesh:
-    try:
-        return sample_mesh(devices)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--devices") from error
-
-
 def _of_use(mesh: Mesh, cell: Experiment) -> Mesh:
-    """Limit the devices to the samples of a batch: further ones would compute a sample again."""
-    batch = min(cell.batch_size, cell.samples)
-    if jax.process_count() > 1 or batch >= mesh.size:
-        return mesh
-    return sample_mesh(mesh.devices.flat[:batch].tolist())
+    return machine.of_use(mesh, min(cell.batch_size, cell.samples))
 
 
 def _changed(cell: Experiment, options: Mapping[str, Any]) -> Experiment:

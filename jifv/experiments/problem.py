@@ -16,11 +16,12 @@ from jifv._core.devices import over_samples
 from jifv._core.tuning import compiler_options
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.registry import AGGREGATIONS, PARAMETRIZATIONS
+from jifv.experiments.setting import Setting
 from jifv.inversion import Inversion, invert
 from jifv.jacobian import compress, linearize
 from jifv.models import Network, load
 from jifv.parametrize import Parametrization
-from jifv.response import Response, compose
+from jifv.response import Composition, Response, compose
 from jifv.significance import Significance
 from jifv.smoothing import Smoothed, smooth
 
@@ -55,7 +56,7 @@ class Problem(NamedTuple):
     start: Array
 
 
-def network_of(experiment: Experiment, *, weights: str | Path | None = None) -> Network:
+def network_of(experiment: Experiment | Setting, *, weights: str | Path | None = None) -> Network:
     """Load the network of an experiment as it is; see `jifv.models.load`, which says what can go wrong."""
     return load(
         experiment.network,
@@ -65,7 +66,7 @@ def network_of(experiment: Experiment, *, weights: str | Path | None = None) -> 
     )
 
 
-def check(experiment: Experiment, network: Network) -> None:
+def check(experiment: Experiment | Setting, network: Network) -> None:
     """Raise unless the network fits the experiment. Computes nothing, so that it can precede all work.
 
     Raises:
@@ -86,19 +87,14 @@ def problem_of(experiment: Experiment, network: Network, mesh: Mesh | None = Non
     Raises:
         ValueError: See `check`.
     """
-    phi, aggregation, features = _parts(experiment, network)
-    if experiment.smoothing:
-        rounded = _smoothed(network, aggregation, float(experiment.smoothing))
-        f = _response(phi.apply, rounded, aggregate.identity)
-    else:
-        f = _response(phi.apply, network.apply, aggregation)
+    phi, f, features = response_of(experiment, network)
     objectives_key, start_key, random_key = jax.random.split(jax.random.key(experiment.seed), 3)
     objectives, canonical = _objectives(objectives_key, experiment, features)
     return Problem(
         f=f,
         mesh=mesh,
-        to_images=_to_images(phi.apply),
-        to_compressed=_to_compressed(f, experiment.row_batch_size, mesh),
+        to_images=to_images(phi.apply),
+        to_compressed=to_compressed(f, experiment.row_batch_size, mesh),
         invert=_inverter(experiment.significance, experiment.dead_tolerance, mesh),
         objectives=objectives,
         canonical=canonical,
@@ -107,13 +103,29 @@ def problem_of(experiment: Experiment, network: Network, mesh: Mesh | None = Non
     )
 
 
+def response_of(experiment: Experiment | Setting, network: Network) -> tuple[Parametrization, Composition, int]:
+    """Compose parametrization, network and aggregation, the last two with rounded kinks if that is wanted.
+
+    Returns:
+        φ, f and the number of features. Equal arguments give the same f, so that nothing is compiled twice.
+
+    Raises:
+        ValueError: See `check`.
+    """
+    phi, aggregation, features = _parts(experiment, network)
+    if not experiment.smoothing:
+        return phi, _response(phi.apply, network.apply, aggregation), features
+    rounded = _smoothed(network, aggregation, float(experiment.smoothing))
+    return phi, _response(phi.apply, rounded, aggregate.identity), features
+
+
 def inverter_on(experiment: Experiment, mesh: Mesh | None, basis: np.ndarray) -> Callable[[Array, Array], Inversion]:
     """Return `invert` on a critical space. Each call of this function costs a compilation."""
     options = {"significance": experiment.significance, "dead_tolerance": experiment.dead_tolerance}
     return jax.jit(over_samples(partial(invert, basis=basis, **options), mesh))
 
 
-def _parts(experiment: Experiment, network: Network) -> tuple[Parametrization, aggregate.Aggregation, int]:
+def _parts(experiment: Experiment | Setting, network: Network) -> tuple[Parametrization, aggregate.Aggregation, int]:
     """Make parametrization and aggregation, check them by shapes alone, and count the features."""
     if min(network.input_shape[:2]) < _SSIM_WINDOW:
         height, width = network.input_shape[:2]
@@ -162,17 +174,20 @@ def _smoothed(network: Network, aggregation: aggregate.Aggregation, width: float
 
 
 @lru_cache(_KEPT)
-def _response(apply: Callable, network: Callable, aggregation: aggregate.Aggregation) -> Response:
+def _response(apply: Callable, network: Callable, aggregation: aggregate.Aggregation) -> Composition:
     return compose(apply, network, aggregation)
 
 
 @lru_cache(_KEPT)
-def _to_images(apply: Callable) -> Callable[[Array], Array]:
+def to_images(apply: Callable) -> Callable[[Array], Array]:
+    """Return φ of a batch, compiled."""
     return jax.jit(jax.vmap(apply))
 
 
 @lru_cache(_KEPT)
-def _to_compressed(f: Response, row_batch_size: int | None, mesh: Mesh | None) -> Callable[[Array], Array]:
+def to_compressed(f: Response, row_batch_size: int | None, mesh: Mesh | None) -> Callable[[Array], Array]:
+    """Return the compressed Jacobians of a batch with one sample per device, compiled."""
+
     def compressed(one: Float[Array, "1 *p"]) -> Float[Array, "1 n k"]:
         return compress(linearize(f, one[0], row_batch_size=row_batch_size).jacobian)[None]
 

@@ -1,9 +1,9 @@
-"""What experiments refer to by name: aggregations and parametrizations."""
+"""What experiments refer to by name: aggregations, parametrizations, priors and transformations."""
 
 from collections.abc import Callable
 from functools import partial
 
-from jifv import aggregate, parametrize
+from jifv import aggregate, parametrize, priors, transform
 
 AGGREGATIONS: dict[str, aggregate.Aggregation] = {
     "max_mean": aggregate.max_mean(),
@@ -21,3 +21,22 @@ PARAMETRIZATIONS: dict[str, Callable[..., parametrize.Parametrization]] = {
     "geometry_with_mask": lambda shape, **options: parametrize.geometry(shape[:2], mask="continuous", **options),
 }
 """Parametrizations by name, for the shape of an input and `std`."""
+
+PRIORS: dict[str, Callable[[float], priors.Prior]] = {
+    "total_variation": priors.total_variation,
+    "smoothness": priors.smoothness,
+    "l2": priors.l2,
+    "l1": priors.l1,
+    "l_infinity": priors.l_infinity,
+    "energy": priors.energy,
+}
+"""Priors of the image by name, for a weight."""
+
+TRANSFORMATIONS: dict[str, Callable[[int], transform.Transformation]] = {
+    "shift": lambda side: transform.shift(side / 16),
+    "standard": lambda side: transform.chain(transform.shift(side / 16), transform.scale(0.95, 1.05)),
+    "rotating": lambda side: transform.chain(
+        transform.shift(side / 16), transform.scale(0.9, 1.1), transform.rotate(10)
+    ),
+}
+"""Transformations by name, for the shorter side of an input in pixels."""

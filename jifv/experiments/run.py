@@ -1,30 +1,25 @@
 """Run an experiment: visualize, invert, choose the critical space, re-optimize, and compare."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib import metadata
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jifv import evaluate
 from jifv._core.devices import in_turn, leads, together
 from jifv._core.progress import bar
 from jifv._core.provenance import commit
 from jifv.critical import critical_spaces
+from jifv.experiments.batches import in_unit_range, padded, surroundings, timed, usable
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.problem import Problem, inverter_on, problem_of
 from jifv.experiments.results import Calibrated, Realized, Reoptimized, Results, candidates, evaluated
 from jifv.experiments.store import Store
 from jifv.inversion import stationarity
 from jifv.models import Network
-from jifv.models.networks import frames
 from jifv.visualization import visualize
 
 
@@ -90,17 +85,8 @@ def run(
 
 
 def identity(experiment: Experiment, network: Network) -> dict[str, Any]:
-    """List what decides the numbers of a run: the experiment, the weights, and what computes. See `Store.open`.
-
-    The commit is not part of it: a fix elsewhere must not strand a long run. Every batch carries its own instead.
-    """
-    return {
-        "experiment": asdict(experiment),
-        "weights": network.digest,
-        "versions": {name: metadata.version(name) for name in ("jifv", "jax", "jaxlib")},
-        "device": jax.devices()[0].device_kind,
-        "float64": jax.dtypes.canonicalize_dtype(np.float64) == np.float64,
-    }
+    """List what decides the numbers of a run: the experiment, the weights, and what computes. See `Store.open`."""
+    return {"experiment": asdict(experiment), **surroundings(network)}
 
 
 def _realize(
@@ -110,10 +96,10 @@ def _realize(
     seconds: dict[str, float] = {}
     objectives = problem.objectives[rows]
     label = f"samples {rows[0]}–{rows[-1]}"
-    with _timed(seconds, "visualize"):
+    with timed(seconds, "visualize"):
         found = visualize(
             problem.f,
-            *_padded(experiment, problem.start[rows], objectives),
+            *padded(_full(experiment), problem.start[rows], objectives),
             significance=experiment.significance,
             settings=experiment.settings,
             mesh=problem.mesh,
@@ -121,13 +107,13 @@ def _realize(
             description=f"{experiment.name}: visualize {label}",
         )
         parameters, response = (np.asarray(each)[: len(rows)] for each in (found.parameters, found.response))
-    with _timed(seconds, "jacobian"), bar(f"{experiment.name}: Jacobians of {label}", len(rows), progress) as advance:
+    with timed(seconds, "jacobian"), bar(f"{experiment.name}: Jacobians of {label}", len(rows), progress) as advance:
         jacobians = []
         for each in in_turn(problem.to_compressed, problem.mesh, parameters):
             jacobians.append(each)
             advance()
         compressed = np.stack(jacobians)
-    with _timed(seconds, "invert"):
+    with timed(seconds, "invert"):
         inversion = together(problem.invert, problem.mesh, response, compressed)
     share = np.asarray(evaluate.beta(inversion.singular_vectors, objectives))
     rest = stationarity(response, compressed, objectives, significance=experiment.significance)
@@ -157,7 +143,7 @@ def _calibrate(experiment: Experiment, problem: Problem, realized: Realized) -> 
     predictions, gaps, rests = [realized.prediction], [realized.gap], [realized.last_singular_value]
     if realized.compressed is not None:
         used = np.flatnonzero(realized.usable)[: experiment.critical_samples]
-        with _timed(seconds, "critical"):
+        with timed(seconds, "critical"):
             spaces = critical_spaces(realized.compressed[used])
         for space in spaces:
             bases.append(space.basis.astype(objectives.dtype))
@@ -193,11 +179,11 @@ def _reoptimize(
     seconds: dict[str, float] = {}
     images, similarities = {}, {}
     before = problem.to_images(jnp.asarray(parameters[rows]))
-    with _timed(seconds, "reoptimize"):
+    with timed(seconds, "reoptimize"):
         for name, objectives in wanted.items():
             after = evaluate.reoptimize(
                 problem.f,
-                *_padded(experiment, parameters[rows], _usable(objectives, problem.objectives[rows])),
+                *padded(_full(experiment), parameters[rows], usable(objectives, problem.objectives[rows])),
                 significance=experiment.significance,
                 steps=experiment.reoptimize_steps,
                 settings=experiment.settings,
@@ -207,31 +193,11 @@ def _reoptimize(
             )
             changed = problem.to_images(after[: len(rows)])
             images[name] = np.asarray(changed)
-            similarities[name] = np.asarray(evaluate.ssim(_in_unit_range(before), _in_unit_range(changed)))
+            similarities[name] = np.asarray(evaluate.ssim(in_unit_range(before), in_unit_range(changed)))
     # The paper's table has the seconds of one re-optimization.
     return Reoptimized(images, similarities), {name: value / len(wanted) for name, value in seconds.items()}
 
 
-def _padded(experiment: Experiment, *arrays):
-    """Repeat the last row of each array up to the size of a full batch: one shape, and so one compilation."""
-    rows = np.minimum(np.arange(min(experiment.batch_size, experiment.samples)), len(arrays[0]) - 1)
-    return tuple(array[rows] for array in arrays)
-
-
-def _usable(wanted: np.ndarray, fallback: np.ndarray) -> np.ndarray:
-    """Normalize objectives; replace those that are zero or not finite by the fallback, whose result is discarded."""
-    length = np.linalg.norm(wanted, axis=-1, keepdims=True)
-    good = np.isfinite(length) & (length > 0)
-    return np.where(good, wanted / np.where(good, length, 1), fallback)
-
-
-def _in_unit_range(images: Array) -> Array:
-    """Map inputs to images with values in [0, 1]."""
-    return frames.to_unit_range(images) if frames.is_frame(images.shape[-1]) else images
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - began
+def _full(experiment: Experiment) -> int:
+    """Return the number of samples in a full batch."""
+    return min(experiment.batch_size, experiment.samples)

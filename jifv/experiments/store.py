@@ -12,6 +12,7 @@ first one writes and all read: they need a file system that they share.
 import json
 import time
 import warnings
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -167,12 +168,28 @@ class Store:
         for name, form in sorted(self._forms(stage).items()):
             arrays[name] = np.empty((self._journal["samples"], *form["shape"]), form["dtype"])
             for entry in self._batches(stage):
-                try:
-                    value = self._arrays.read(stage, name, entry["batch"], form, entry["checksums"][name])
-                except DamagedError as error:
-                    raise OSError(f"{error}. Start again, and it is computed anew") from error
-                arrays[name][self.rows(entry["batch"])] = value
+                arrays[name][self.rows(entry["batch"])] = self._value(stage, name, entry)
         return arrays
+
+    def read_batch(self, stage: str, batch: int, *, without: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Read the arrays of one finished batch but for some.
+
+        Raises:
+            ValueError: The batch is not finished.
+            OSError: An array was damaged since the store was opened.
+        """
+        for entry in self._batches(stage):
+            if entry["batch"] == batch:
+                return {
+                    name: self._value(stage, name, entry) for name in sorted(self._forms(stage)) if name not in without
+                }
+        raise ValueError(f"batch must be a finished one of {stage}, got {batch}")
+
+    def _value(self, stage: str, name: str, entry: dict[str, Any]) -> np.ndarray:
+        try:
+            return self._arrays.read(stage, name, entry["batch"], self._forms(stage)[name], entry["checksums"][name])
+        except DamagedError as error:
+            raise OSError(f"{error}. Start again, and it is computed anew") from error
 
     def seconds(self) -> dict[str, float]:
         """Average the wall-clock seconds per sample of each part of the work.

@@ -174,7 +174,7 @@ def test_one_of_several_processes_without_the_others_is_refused(toy, tmp_path, m
     def initialize():
         raise ValueError("coordinator_address should be defined.")
 
-    monkeypatch.setattr(jifv.cli.reproduce.jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(jifv.cli.machine.jax.distributed, "initialize", initialize)
     result = call("toy", "--distributed", "--out", tmp_path / "a")
     assert result.exit_code == 2
     assert "coordinator_address should be defined" in " ".join(result.output.replace("│", " ").split())

@@ -4,20 +4,15 @@ This module collects the data, as JSON, and page.html draws it. Numbers keep six
 null. With more samples than `_FULL` the pictures get coarser, so that the file does not grow.
 """
 
-import base64
-import io
-import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from PIL import Image
 
-from jifv.experiments.report.figures_images import picture
+from jifv.experiments.report import embed
 from jifv.experiments.report.summary import settings_of
 from jifv.experiments.report.tables import Table, settings
 from jifv.experiments.results import FLAGS, Results, flags
@@ -26,9 +21,6 @@ from jifv.objectives import sparseness
 ENTRIES = 8
 """Bars of a sample: the features with the largest entries of target, prediction and response."""
 
-_PLACEHOLDER = "@DATA@"
-_SIDE = 96  # of a thumbnail, in pixels
-_PIXEL_ART = 48  # images up to this size keep every pixel
 _FULL = 1500  # samples with pictures of full quality, which take 16 MB at 32×32, and no more if they are larger
 
 
@@ -66,11 +58,7 @@ def write(
         "entries": ENTRIES,
         "cells": [_cell(results, coarseness) for results in cells],
     }
-    template = resources.files("jifv.experiments.report").joinpath("page.html").read_text(encoding="utf-8")
-    before, _, after = template.partition(_PLACEHOLDER)
-    # Within <script> nothing but "<" can end the element or open a comment.
-    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    Path(path).write_text(before + text + after, encoding="utf-8", newline="")
+    embed.write(path, "page.html", data)
 
 
 def _cell(results: Results, coarseness: float) -> dict[str, Any]:
@@ -89,29 +77,29 @@ def _cell(results: Results, coarseness: float) -> dict[str, Any]:
         "features": list(names),
         "dimension": calibrated.basis.shape[1],
         "reduced": calibrated.reduced,
-        "pixelated": max(realized.images.shape[1:3]) <= _PIXEL_ART,
+        "pixelated": max(realized.images.shape[1:3]) <= embed.PIXEL_ART,
         "scale": [min(0.0, float(extremes.min(initial=0))), max(0.01, float(extremes.max(initial=0)))],
         "index": list(range(len(results.objectives))),
         "canonical": [
             names[np.argmax(objective)] if canonical else None
             for objective, canonical in zip(results.objectives, results.canonical, strict=True)
         ],
-        "angle": _numbers(angles["prediction_on_v"]),
-        "angle_in_rn": _numbers(angles["prediction"]),
-        "angle_response": _numbers(angles["response_on_v"]),
-        "angle_random": _numbers(angles["random_on_v"]),
-        "ssim": _numbers(ssim["prediction"]),
-        "ssim_response": _numbers(ssim["response"]),
-        "ssim_random": _numbers(ssim["random"]),
-        "sparseness": _numbers(np.asarray(sparseness(jnp.asarray(results.objectives)))),
-        "gap": _numbers(calibrated.gap),
-        "off_v": _numbers(results.evaluation.off_v),
+        "angle": embed.numbers(angles["prediction_on_v"]),
+        "angle_in_rn": embed.numbers(angles["prediction"]),
+        "angle_response": embed.numbers(angles["response_on_v"]),
+        "angle_random": embed.numbers(angles["random_on_v"]),
+        "ssim": embed.numbers(ssim["prediction"]),
+        "ssim_response": embed.numbers(ssim["response"]),
+        "ssim_random": embed.numbers(ssim["random"]),
+        "sparseness": embed.numbers(np.asarray(sparseness(jnp.asarray(results.objectives)))),
+        "gap": embed.numbers(calibrated.gap),
+        "off_v": embed.numbers(results.evaluation.off_v),
         "dead": realized.dead.sum(-1).tolist(),
-        "on_dead": _numbers(results.on_dead),
+        "on_dead": embed.numbers(results.on_dead),
         "flags": (marks @ (1 << np.arange(marks.shape[-1]))).tolist(),
         "entries": entries.tolist(),
-        **{name: [_numbers(row, digits=3) for row in rows] for name, rows in drawn.items()},
-        "images": [[_encode(image, coarseness) for image in images] for images in zip(*pictures, strict=True)],
+        **{name: [embed.numbers(row, digits=3) for row in rows] for name, rows in drawn.items()},
+        "images": [[embed.encoded(image, coarseness) for image in images] for images in zip(*pictures, strict=True)],
     }
 
 
@@ -127,31 +115,3 @@ def _largest(vectors: dict[str, Float[np.ndarray, "s n"]]) -> Int[np.ndarray, "s
     chosen = np.sort(np.argsort(-weight, axis=-1, kind="stable")[:, :ENTRIES], axis=-1)
     target = np.take_along_axis(vectors["target"], chosen, -1)
     return np.take_along_axis(chosen, np.argsort(-target, axis=-1, kind="stable"), -1)
-
-
-def _encode(image: Float[np.ndarray, "h w c"], coarseness: float) -> str | None:
-    """Encode an image as WebP in base64; None where it is not finite.
-
-    Coarseness costs small images depth of colour, and the others size.
-    """
-    if not np.isfinite(image).all():
-        return None
-    values = np.clip(picture(image), 0, 1)
-    side = max(image.shape[:2])
-    file = io.BytesIO()
-    if side <= _PIXEL_ART:
-        levels = 2 ** max(3, int(8 / coarseness)) - 1
-        _image(np.round(values * levels) / levels).save(file, "WEBP", lossless=True)
-    else:
-        scale = min(1, max(32, _SIDE / coarseness**0.5) / side)
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        _image(values).resize(size, Image.Resampling.LANCZOS).save(file, "WEBP", quality=84)
-    return base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _image(values: Float[np.ndarray, "h w 3"]) -> Image.Image:
-    return Image.fromarray(np.round(values * 255).astype(np.uint8))
-
-
-def _numbers(values: Float[np.ndarray, " s"], *, digits: int = 6) -> list[float | None]:
-    return [float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in values]

@@ -1,0 +1,27 @@
+"""Pictures and tables for notebooks."""
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from jaxtyping import Float
+
+from jifv._core.html import table
+from jifv.experiments.report.embed import encoded
+
+__all__ = ["strip", "table"]
+
+_MOST = 32
+
+
+def strip(images: Float[np.ndarray, "s h w c"], names: Sequence[str]) -> str:
+    """Show images side by side, with their names below."""
+    figures = []
+    for image, name in zip(images[:_MOST], names, strict=False):
+        data = encoded(image)
+        shown = f'<img src="data:image/webp;base64,{data}" width="112">' if data else "not finite"
+        figures.append(
+            f'<figure style="display:inline-block;margin:4px">{shown}<figcaption>{escape(name)}</figcaption></figure>'
+        )
+    more = f"<p>and {len(images) - _MOST} more</p>" if len(images) > _MOST else ""
+    return "".join(figures) + more

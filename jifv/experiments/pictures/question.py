@@ -1,0 +1,196 @@
+"""For which objective is a picture optimal: all that is needed to answer that, for batch after batch."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from jifv._core.devices import in_turn, over_samples
+from jifv.critical import critical_spaces
+from jifv.ensemble import Ensemble, mean_response
+from jifv.evaluate import ssim
+from jifv.experiments.batches import in_unit_range, padded, usable
+from jifv.experiments.problem import response_of, to_compressed, to_images
+from jifv.experiments.setting import Setting
+from jifv.inversion import NotStationaryWarning, invert_batch
+from jifv.models import Network
+from jifv.parametrize import Parametrization
+from jifv.priors import Prior
+from jifv.response import Composition, Response
+from jifv.visualization import Settings, visualize
+
+VECTORS = 8
+"""Singular vectors that are kept of each picture, the last ones, so that storage does not grow with n²."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of every picture.
+
+    Attributes:
+        setting: The setting, resolved.
+        phi: The parametrization.
+        f: Response function of the image as it is.
+        mean: That which is inverted for r: f, or its mean over transformations.
+        priors: The priors.
+        ensemble: The transformations; None without any.
+        basis: Of the critical space V; None for Rⁿ.
+        mesh: Devices that share the pictures.
+    """
+
+    setting: Setting
+    phi: Parametrization
+    f: Composition
+    mean: Response
+    priors: tuple[Prior, ...]
+    ensemble: Ensemble | None
+    basis: Float[np.ndarray, "n q"] | None
+    mesh: Mesh | None
+
+    def parameters(self, images: Float[np.ndarray, "b h w c"]) -> Float[np.ndarray, "b *p"]:
+        """Find p with φ(p) = x."""
+        return np.stack([np.asarray(_inverter(self.phi)(image)) for image in images])
+
+    def images(self, parameters: Float[np.ndarray, "b *p"]) -> Float[np.ndarray, "b h w c"]:
+        """Compute x = φ(p)."""
+        return np.concatenate([np.asarray(to_images(self.phi.apply)(each[None])) for each in parameters])
+
+    def invert(self, parameters: Float[np.ndarray, "b *p"], advance: Callable[..., None]) -> dict[str, np.ndarray]:
+        """Invert pictures, one per device at a time.
+
+        Returns:
+            A row per picture: fields of `Inversion`, of its singular vectors the last `VECTORS`; `response`, `cosine`,
+            and `negative`, the share of v's squared length on negative entries. The weights of priors are `weights`,
+            `weight_errors` and `plausible`.
+        """
+        at_a_time = self.mesh.size if self.mesh is not None else 1
+        parts = []
+        for first in range(0, len(parameters), at_a_time):
+            parts.append(self._invert(parameters[first : first + at_a_time]))
+            advance(len(parts[-1]["objective"]))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _invert(self, parameters: Float[np.ndarray, "b *p"]) -> dict[str, np.ndarray]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotStationaryWarning)  # the verdict says it, of each picture
+            found = invert_batch(
+                self.f,
+                parameters,
+                significance=self.setting.significance,
+                basis=self.basis,
+                dead_tolerance=self.setting.dead_tolerance,
+                mesh=self.mesh,
+                priors=self.priors,
+                transformations=self.ensemble,
+            )
+        response = np.stack(list(in_turn(_responder(self.mean, self.mesh), self.mesh, parameters)))
+        v = np.asarray(found.objective)
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            unit = response / np.linalg.norm(response, axis=-1, keepdims=True)
+            cosine = np.sum(unit * v, -1)
+        arrays = {
+            "objective": v,
+            "response": response,
+            "cosine": cosine,
+            "negative": np.sum(np.where(v < 0, v, 0) ** 2, -1),
+            "gap": found.gap,
+            "stationarity": found.stationarity,
+            "dead": found.dead,
+            "singular_values": found.singular_values,
+            "singular_vectors": found.singular_vectors[..., -VECTORS:],
+        }
+        if found.weights is not None:
+            weights = found.weights
+            arrays |= {"weights": weights.value, "weight_errors": weights.error, "plausible": weights.plausible}
+        return {name: np.asarray(array) for name, array in arrays.items()}
+
+    def reoptimize(
+        self,
+        parameters: Float[np.ndarray, "b *p"],
+        wanted: dict[str, Float[np.ndarray, "b n"]],
+        *,
+        steps: int,
+        size: int,
+        advance: Callable[..., None],
+    ) -> dict[str, np.ndarray]:
+        """Optimize pictures further for objectives, by Adam.
+
+        Args:
+            parameters: The pictures.
+            wanted: Objectives by name. Where one is not finite, its results are discarded.
+            steps: Steps of Adam.
+            size: Number of pictures in a full batch.
+            advance: Reports pictures as done.
+
+        Returns:
+            For each name, `images_NAME` and `ssim_NAME` to those before.
+        """
+        before = in_unit_range(jnp.asarray(self.images(parameters)))
+        arrays = {}
+        for name, objectives in wanted.items():
+            anything = np.eye(1, objectives.shape[1], dtype=objectives.dtype)
+            found = visualize(
+                self.f,
+                *padded(size, parameters, usable(objectives, anything)),
+                significance=self.setting.significance,
+                priors=self.priors,
+                transformations=self.ensemble,
+                settings=Settings(adam_steps=steps, lbfgs_steps=0, anneal=0.0),
+                mesh=self.mesh,
+            )
+            images = self.images(np.asarray(found.parameters)[: len(parameters)])
+            known = np.isfinite(objectives).all(-1)
+            arrays[f"images_{name}"] = images
+            arrays[f"ssim_{name}"] = np.where(known, ssim(before, in_unit_range(jnp.asarray(images))), np.nan)
+            advance(len(parameters))
+        return arrays
+
+
+def question_of(setting: Setting, network: Network, mesh: Mesh | None) -> Question:
+    """Make a question of a setting: compose f, and find the critical space if it asks for one.
+
+    Raises:
+        ValueError: The setting does not fit the network.
+    """
+    phi, f, _ = response_of(setting, network)
+    ensemble = setting.ensemble(network)
+    return Question(
+        setting=setting,
+        phi=phi,
+        f=f,
+        mean=f if ensemble is None else mean_response(f, ensemble),
+        priors=setting.prior_functions(),
+        ensemble=ensemble,
+        basis=_basis(setting, phi, f, mesh) if setting.critical_samples else None,
+        mesh=mesh,
+    )
+
+
+def _basis(setting: Setting, phi: Parametrization, f: Response, mesh: Mesh | None) -> np.ndarray | None:
+    """Find the critical space that the Jacobians of random inputs support best; None for Rⁿ."""
+    key = jax.random.fold_in(jax.random.key(setting.seed), 2)
+    start = jax.vmap(phi.init)(jax.random.split(key, setting.critical_samples))
+    compressed = np.stack(list(in_turn(to_compressed(f, None, mesh), mesh, start)))
+    spaces = critical_spaces(compressed)
+    return spaces[0].basis.astype(compressed.dtype) if spaces else None
+
+
+@lru_cache(8)
+def _responder(f: Response, mesh: Mesh | None) -> Callable[[Array], Array]:
+    def responses(parameters: Float[Array, "b *p"]) -> Float[Array, "b n"]:
+        with jax.default_matmul_precision("highest"):
+            return jax.vmap(f)(parameters)
+
+    return jax.jit(over_samples(responses, mesh))
+
+
+@lru_cache(8)
+def _inverter(phi: Parametrization) -> Callable[[Any], Array]:
+    return jax.jit(phi.invert)
