@@ -250,9 +250,11 @@ def _compute(
         "commit": str(code) if code else None,
     }
     for stage, left in stages.items():
-        labels = ("invert",) if stage == "invert" else ("re-optimize for the prediction and for the response",)
-        count = sum(len(store.rows(batch)) for batch in left) * (1 if stage == "invert" else 2)
-        with bar(labels[0], count, progress and count > 0) as advance:
+        count = sum(len(store.rows(batch)) for batch in left)
+        label, total = f"invert {count}", question.work(count)
+        if stage != "invert":
+            label, total = f"re-optimize {count} for prediction and response", 2 * count
+        with bar(label, total, progress and total > 0) as advance:
             for batch in left:
                 seconds: dict[str, float] = {}
                 parameters = reader.parameters(store.rows(batch).tolist(), question)

@@ -12,19 +12,24 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from jifv._core.devices import in_turn, over_samples
+from jifv._core.devices import in_turn, over_samples, together
+from jifv._core.tuning import compiler_options
 from jifv.critical import critical_spaces
 from jifv.ensemble import Ensemble, mean_response
 from jifv.evaluate import ssim
 from jifv.experiments.batches import in_unit_range, padded, usable
 from jifv.experiments.problem import response_of, to_compressed, to_images
 from jifv.experiments.setting import Setting
-from jifv.inversion import NotStationaryWarning, invert_batch
+from jifv.inversion import Inversion, NotStationaryWarning, invert, invert_batch
+from jifv.jacobian import linearize
 from jifv.models import Network
 from jifv.parametrize import Parametrization
-from jifv.priors import Prior
+from jifv.priors import Prior, prior_gradients
 from jifv.response import Composition, Response
 from jifv.visualization import Settings, visualize
+
+_ROWS = 64
+"""Rows of a Jacobian at a time. Each time costs a forward pass, and a backward pass for each row."""
 
 VECTORS = 8
 """Singular vectors that are kept of each picture, the last ones, so that storage does not grow with n²."""
@@ -41,7 +46,8 @@ class Question:
         mean: That which is inverted for r: f, or its mean over transformations.
         priors: The priors.
         ensemble: The transformations; None without any.
-        basis: Of the critical space V; None for Rⁿ.
+        features: Number of features n.
+        solve: Inversion of responses, Jacobians and parameters.
         mesh: Devices that share the pictures.
     """
 
@@ -51,7 +57,8 @@ class Question:
     mean: Response
     priors: tuple[Prior, ...]
     ensemble: Ensemble | None
-    basis: Float[np.ndarray, "n q"] | None
+    features: int
+    solve: Callable[..., Inversion]
     mesh: Mesh | None
 
     def parameters(self, images: Float[np.ndarray, "b h w c"]) -> Float[np.ndarray, "b *p"]:
@@ -62,8 +69,16 @@ class Question:
         """Compute x = φ(p)."""
         return np.concatenate([np.asarray(to_images(self.phi.apply)(each[None])) for each in parameters])
 
+    def work(self, pictures: int) -> int:
+        """Count the units of work that `invert` reports for so many pictures: the rows of their Jacobians."""
+        return pictures * (1 if self.ensemble is not None else self.features)
+
     def invert(self, parameters: Float[np.ndarray, "b *p"], advance: Callable[..., None]) -> dict[str, np.ndarray]:
         """Invert pictures, one per device at a time.
+
+        Args:
+            parameters: The pictures.
+            advance: Reports units of `work` as done.
 
         Returns:
             A row per picture: fields of `Inversion`, of its singular vectors the last `VECTORS`; `response`, `cosine`,
@@ -73,43 +88,43 @@ class Question:
         at_a_time = self.mesh.size if self.mesh is not None else 1
         parts = []
         for first in range(0, len(parameters), at_a_time):
-            parts.append(self._invert(parameters[first : first + at_a_time]))
-            advance(len(parts[-1]["objective"]))
+            some = parameters[first : first + at_a_time]
+            response = together(_responder(self.mean, self.mesh), self.mesh, some)
+            if self.ensemble is not None:
+                found = self._reweighted(some)
+                advance(len(some))
+            else:
+                found = self._solved(some, response, advance)
+            parts.append(_arrays(found, response))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _invert(self, parameters: Float[np.ndarray, "b *p"]) -> dict[str, np.ndarray]:
+    def _solved(
+        self, parameters: Float[np.ndarray, "b *p"], response: Float[np.ndarray, "b n"], advance: Callable[..., None]
+    ) -> Inversion:
+        """Compute the Jacobian some rows at a time, because it takes minutes and somebody is waiting, and solve."""
+        size = min(_ROWS, self.features)
+        parts = []
+        for first in range(0, self.features, size):
+            # Rows of zeros fill the last part, which would be another shape.
+            some = np.eye(size, self.features, first, dtype=response.dtype)
+            each = np.broadcast_to(some, (len(parameters), *some.shape))
+            parts.append(together(_to_rows(self.f, self.mesh), self.mesh, parameters, each))
+            advance(min(size, self.features - first) * len(parameters))
+        jacobian = np.concatenate(parts, axis=1)[:, : self.features]
+        return together(self.solve, self.mesh, response, jacobian, parameters)
+
+    def _reweighted(self, parameters: Float[np.ndarray, "b *p"]) -> Inversion:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotStationaryWarning)  # the verdict says it, of each picture
-            found = invert_batch(
+            return invert_batch(
                 self.f,
                 parameters,
                 significance=self.setting.significance,
-                basis=self.basis,
                 dead_tolerance=self.setting.dead_tolerance,
                 mesh=self.mesh,
                 priors=self.priors,
                 transformations=self.ensemble,
             )
-        response = np.stack(list(in_turn(_responder(self.mean, self.mesh), self.mesh, parameters)))
-        v = np.asarray(found.objective)
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            unit = response / np.linalg.norm(response, axis=-1, keepdims=True)
-            cosine = np.sum(unit * v, -1)
-        arrays = {
-            "objective": v,
-            "response": response,
-            "cosine": cosine,
-            "negative": np.sum(np.where(v < 0, v, 0) ** 2, -1),
-            "gap": found.gap,
-            "stationarity": found.stationarity,
-            "dead": found.dead,
-            "singular_values": found.singular_values,
-            "singular_vectors": found.singular_vectors[..., -VECTORS:],
-        }
-        if found.weights is not None:
-            weights = found.weights
-            arrays |= {"weights": weights.value, "weight_errors": weights.error, "plausible": weights.plausible}
-        return {name: np.asarray(array) for name, array in arrays.items()}
 
     def reoptimize(
         self,
@@ -159,16 +174,24 @@ def question_of(setting: Setting, network: Network, mesh: Mesh | None) -> Questi
     Raises:
         ValueError: The setting does not fit the network.
     """
-    phi, f, _ = response_of(setting, network)
-    ensemble = setting.ensemble(network)
+    phi, f, features = response_of(setting, network)
+    ensemble, priors = setting.ensemble(network), setting.prior_functions()
+    basis = _basis(setting, phi, f, mesh) if setting.critical_samples else None
+    options: dict[str, Any] = {"significance": setting.significance, "dead_tolerance": setting.dead_tolerance}
+
+    def solve(response: Float[Array, "b n"], jacobian: Float[Array, "b n m"], parameters: Array) -> Inversion:
+        gradients = jax.vmap(lambda p: prior_gradients(f, priors, p))(parameters) if priors else None
+        return invert(response, jacobian, basis=basis, prior_gradients=gradients, **options)
+
     return Question(
         setting=setting,
         phi=phi,
         f=f,
         mean=f if ensemble is None else mean_response(f, ensemble),
-        priors=setting.prior_functions(),
+        priors=priors,
         ensemble=ensemble,
-        basis=_basis(setting, phi, f, mesh) if setting.critical_samples else None,
+        features=features,
+        solve=jax.jit(over_samples(solve, mesh)),
         mesh=mesh,
     )
 
@@ -180,6 +203,36 @@ def _basis(setting: Setting, phi: Parametrization, f: Response, mesh: Mesh | Non
     compressed = np.stack(list(in_turn(to_compressed(f, None, mesh), mesh, start)))
     spaces = critical_spaces(compressed)
     return spaces[0].basis.astype(compressed.dtype) if spaces else None
+
+
+def _arrays(found: Inversion, response: Float[np.ndarray, "b n"]) -> dict[str, np.ndarray]:
+    """List what is kept of an inversion."""
+    v = np.asarray(found.objective)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        cosine = np.sum(response / np.linalg.norm(response, axis=-1, keepdims=True) * v, -1)
+    arrays = {
+        "objective": v,
+        "response": response,
+        "cosine": cosine,
+        "negative": np.sum(np.where(v < 0, v, 0) ** 2, -1),
+        "gap": found.gap,
+        "stationarity": found.stationarity,
+        "dead": found.dead,
+        "singular_values": found.singular_values,
+        "singular_vectors": found.singular_vectors[..., -VECTORS:],
+    }
+    if found.weights is not None:
+        weights = found.weights
+        arrays |= {"weights": weights.value, "weight_errors": weights.error, "plausible": weights.plausible}
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+@lru_cache(8)
+def _to_rows(f: Response, mesh: Mesh | None) -> Callable[[Array, Array], Array]:
+    def rows(parameters: Float[Array, "1 *p"], some: Float[Array, "1 k n"]) -> Float[Array, "1 k m"]:
+        return linearize(lambda p: some[0] @ f(p), parameters[0]).jacobian[None]
+
+    return jax.jit(over_samples(rows, mesh), compiler_options=compiler_options(mesh))
 
 
 @lru_cache(8)

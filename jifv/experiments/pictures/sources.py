@@ -31,7 +31,7 @@ class _Source:
 
 
 class Pictures:
-    """Pictures as they are, from `find_pictures`, to be read by their index: arrays (h, w, C) of bytes or floats, of any sizes.
+    """Pictures to be read by their index, from `find_pictures`: arrays (h, w, C) of bytes or floats, of any size.
 
     Attributes:
         names: What to call each.
