@@ -57,3 +57,12 @@ __all__ = [
     "stationarity",
     "visualize",
 ]
+
+
+def __getattr__(name: str) -> str:
+    # Asked for seldom, and reading the metadata of a package takes milliseconds.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("jifv")
+    raise AttributeError(f"module 'jifv' has no attribute {name!r}")

@@ -1,8 +1,7 @@
 """The critical space V (Algorithm 1): the complement of the directions common to all cokernels of Jacobians.
 
-This module is NumPy in float64 on the host, not jittable: the dimensions of subspaces depend on the data, n is small,
-and principal angles want every digit. A subspace is an orthonormal basis of shape (n, dimension), possibly (n, 0). It
-works on J, not on BJ.
+It is NumPy in float64, not jittable: the dimensions of subspaces depend on the data, n is small, and principal angles
+want every digit. A subspace is an orthonormal basis of shape (n, dimension), possibly (n, 0). It works on J, not on BJ.
 """
 
 import itertools
@@ -36,8 +35,8 @@ class SingularPairs(NamedTuple):
 class CriticalSpace(NamedTuple):
     """A critical space V, the thresholds that give it, and how clearly the spectrum supports it.
 
-    The stiffness of a direction w is the root mean square of ‖Jᵀw‖/σ₁ over the samples. It is small only where every
-    sample is soft. What is soft in one sample alone, as the objective of a realization is, does not count.
+    The stiffness of a direction w is the root mean square of ‖Jᵀw‖/σ₁ over the samples, small only where all are soft.
+    What is soft in one sample alone, as the objective of a realization is, does not count.
 
     Attributes:
         basis: Orthonormal basis Q of V, (n, q), the `basis` of `invert`.
@@ -56,13 +55,16 @@ class CriticalSpace(NamedTuple):
     gap: float
     reason: str
 
+    def __repr__(self) -> str:
+        return f"CriticalSpace(dimension {self.basis.shape[1]} of {len(self.basis)}, gap {self.gap:.3g})"
+
 
 def singular_pairs(jacobians: Float[ArrayLike, "s n m"]) -> SingularPairs:
     """Left-singular vectors and values of each Jacobian.
 
     Values up to n·eps·σ₁ are rounding and become 0: a threshold between two of them would split an exact common
-    cokernel. The eps is that of the Jacobians' precision, or of float32 where that is lower. Where the Jacobians do
-    not fit in memory together, call it for some at a time and concatenate the results.
+    cokernel. The eps is that of the Jacobians' precision, or of float32 where that is lower. Where they do not fit in
+    memory together, call it for some at a time and concatenate.
 
     Args:
         jacobians: (s, n, m), s ≥ 1.
@@ -92,9 +94,8 @@ def principal_vectors(
 ) -> tuple[Float[np.ndarray, "n pairs"], Float[np.ndarray, "n pairs"], Float[np.ndarray, " pairs"]]:
     """Principal vectors of two subspaces, of the pairs whose principal angle is below 45°.
 
-    The cosine of an angle below 1e-8 is 1 to rounding, so the cosines only select the pairs, and the angles and
-    vectors are those of the sine form (Knyazev & Argentati 2002, doi:10.1137/S1064827500377332), which has full
-    relative accuracy there.
+    The cosine of an angle below 1e-8 is 1 to rounding, so cosines only select the pairs; angles and vectors are those
+    of the sine form (Knyazev & Argentati 2002, doi:10.1137/S1064827500377332), which has full relative accuracy.
 
     Args:
         first: X, orthonormal basis (n, a).
@@ -115,8 +116,7 @@ def principal_vectors(
 def merge(first: Basis, second: Basis, *, share: float) -> Basis:
     """Merge two subspaces into an approximate intersection.
 
-    Pairs of principal vectors 45° or more apart are dropped; each other pair is interpolated along the great circle
-    through it (SLERP).
+    Pairs of principal vectors 45° or more apart are dropped; others are interpolated on their great circle (SLERP).
 
     Args:
         first: X, orthonormal basis (n, a).
@@ -201,7 +201,7 @@ def critical_spaces(
 
     Raises:
         TypeError: as `singular_pairs`.
-        ValueError: as `singular_pairs`, or `largest_threshold` is outside (0, 1], or `smallest_gap` is not ≥ 0.
+        ValueError: as that, or `largest_threshold` is outside (0, 1], or `smallest_gap` is not ≥ 0.
     """
     if not 0 < largest_threshold <= 1:
         raise ValueError(f"largest_threshold must be in (0, 1], got {largest_threshold}")

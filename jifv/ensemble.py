@@ -54,6 +54,10 @@ class Ensemble:
     anew: bool = False
     points: bool = False
 
+    def __repr__(self) -> str:
+        tau = getattr(self.transformation, "__qualname__", type(self.transformation).__name__).split(".<locals>")[0]
+        return f"Ensemble({self.draws} of {tau}, {'anew in every step' if self.anew else 'fixed'})"
+
     def bits(self) -> np.ndarray:
         """Return what the words are as an array, to pass to what is compiled."""
         return np.asarray(self.words, np.float32 if self.points else np.uint32)

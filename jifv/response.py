@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 Response: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, " n"]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Composition:
     """A response function f = A∘N∘φ that keeps its parts, made by `compose`. It is hashed by its identity.
 
@@ -30,6 +30,10 @@ class Composition:
     def __call__(self, parameters: Float[Array, "..."]) -> Float[Array, " n"]:
         """Compute r = f(p)."""
         return self.respond(self.apply(parameters))
+
+    def __repr__(self) -> str:
+        parts = (self.aggregate, self.network, self.apply)
+        return f"Composition({' ∘ '.join(_name(part) for part in parts)})"
 
     def respond(self, x: Float[Array, "..."]) -> Float[Array, " n"]:
         """Compute r = A(N(x)) of an image."""
@@ -60,6 +64,11 @@ def compose(
             raise TypeError(f"{name} must be a function, got {function!r}")
 
     return Composition(apply, network, aggregate)
+
+
+def _name(function: Callable) -> str:
+    """Name a function, or that which made it."""
+    return getattr(function, "__qualname__", type(function).__name__).split(".<locals>")[0]
 
 
 def feature_count(f: Response, parameters: Float[Array, "..."] | jax.ShapeDtypeStruct) -> int:

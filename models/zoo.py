@@ -57,6 +57,9 @@ class Network(NamedTuple):
     digest: str
     crop: float = 1.0
 
+    def __repr__(self) -> str:
+        return f"Network({self.name}, {self.layer}, {self.input_shape} -> {self.output_shape})"
+
     @property
     def features(self) -> int:
         """Number of channels of the tapped layer, n."""

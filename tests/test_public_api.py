@@ -1,5 +1,6 @@
 """What a user sees first: names, docstrings, signatures, a quiet import."""
 
+import importlib.metadata
 import inspect
 import os
 import subprocess
@@ -100,3 +101,9 @@ def test_import_touches_no_device():
 def test_import_leaves_the_heavy_ones_out():
     code = "import sys, jifv\nprint([m for m in ('torch', 'matplotlib', 'typer', 'PIL') if m in sys.modules])"
     assert import_in_a_fresh_process(code).stdout.strip() == "[]"
+
+
+def test_version_is_that_of_the_package():
+    assert jifv.__version__ == importlib.metadata.version("jifv")
+    with pytest.raises(AttributeError, match="'jifv' has no attribute 'nothing'"):
+        _ = jifv.nothing

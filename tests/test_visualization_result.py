@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from support.responses import SHORT, N, assert_same, bounded, run, samples
 
+import jifv
+from jifv import transform
 from jifv.evaluate import reoptimize
 from jifv.inversion import invert_batch
 from jifv.jacobian import linearize
@@ -154,6 +156,31 @@ def test_results_are_told_in_a_line(realizations):
     assert repr(realizations) == expected
     assert repr(invert_batch(bounded, realizations)) == "Inversion(batch (4,), 4 features, V of dimension 4)"
     assert repr(linearize(bounded, jnp.ones(N))) == "Linearization(batch (), 4 features, 4 entries of p)"
+
+
+def test_functions_spaces_and_networks_are_told_in_a_line():
+    ensemble = transform.fixed(transform.noise(0.1), jax.random.split(jax.random.key(0), 64))
+    space = jifv.CriticalSpace(np.eye(4)[:, :3], np.eye(4)[:, 3:], 0.1, 0.5, 7.0, "why")
+    f = jifv.compose(jifv.pixels((4, 4, 3)).apply, abs, jifv.max_mean())
+    assert repr(f) == "Composition(max_mean ∘ abs ∘ pixels)"
+    assert repr(space) == "CriticalSpace(dimension 3 of 4, gap 7)"
+    assert repr(ensemble) == "Ensemble(64 of noise, fixed)"
+
+
+def test_notebooks_show_the_strongest_features_and_nothing_of_other_trees(realizations):
+    page = realizations._repr_html_()
+    v = np.asarray(realizations.objectives[1])
+    index = int(np.argmax(np.abs(v)))
+    assert f"<td>{index}: {v[index] / np.linalg.norm(v):.2f}" in page
+    inversion = invert_batch(bounded, realizations)
+    assert inversion._repr_html_().count("<tr>") == 1 + len(v)
+    lost = inversion._replace(objective=inversion.objective.at[0].set(np.nan))
+    assert "nothing known" in lost._repr_html_()
+    single = jax.tree.map(lambda x: x[0], inversion)
+    assert single._repr_html_().count("<tr>") == 2
+    for record in (realizations, inversion):
+        assert jax.tree.map(lambda x: None, record)._repr_html_() is None
+        assert jax.eval_shape(lambda x: x, record)._repr_html_() is None
 
 
 def test_whatever_a_tree_of_results_holds_can_be_told(realizations):

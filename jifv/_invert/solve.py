@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jifv._core.check import check_array, concrete
+from jifv._core.html import ROWS, known, strongest, table
 from jifv._core.linalg import right_singular, triangle
 from jifv._invert.priors import Weights, take_out, unit_rows, weigh
 from jifv.significance import Significance, cosine
@@ -52,6 +53,23 @@ class Inversion(NamedTuple):
         *batch, features = np.shape(self.objective) or (0,)
         *_, dimension = np.shape(self.singular_values) or (0,)
         return f"Inversion(batch {tuple(batch)}, {features} features, V of dimension {dimension})"
+
+    def _repr_html_(self) -> str | None:
+        if not known(self.objective, self.gap, self.stationarity, self.dead):
+            return None
+        features = self.objective.shape[-1]
+        each = zip(
+            np.reshape(self.objective, (-1, features)),
+            np.ravel(self.gap),
+            np.ravel(self.stationarity),
+            np.reshape(self.dead, (-1, features)).sum(-1),
+            strict=True,
+        )
+        rows = [
+            (str(index), strongest(v), f"{gap:.2f}", f"{rest:.3g}", str(dead))
+            for index, (v, gap, rest, dead) in zip(range(ROWS), each, strict=False)
+        ]
+        return table(repr(self), ("", "objective", "gap", "stationarity", "dead features"), rows)
 
 
 def check_basis(basis: ArrayLike, features: int) -> None:

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jifv._core.check import check_array, concrete
+from jifv._core.check import check_array
+from jifv._core.html import ROWS, known, strongest, table
 from jifv.ensemble import Ensemble
 from jifv.priors import Prior
 from jifv.significance import Objective
@@ -70,10 +71,29 @@ class Visualization:
         """Say what is there; the arrays are too long to print."""
         # A tree may hold anything: what `jax.eval_shape` returns, or a single sample.
         *batch, features = np.shape(self.response) or (0,)
-        known = isinstance(self.value, (jax.Array, np.ndarray)) and concrete(self.value) and self.value.size
-        values = f"d {np.min(self.value):.3g} to {np.max(self.value):.3g}" if known else "d unknown"
+        there = known(self.value) and self.value.size
+        values = f"d {np.min(self.value):.3g} to {np.max(self.value):.3g}" if there else "d unknown"
         samples = f"{batch[0]} samples" if len(batch) == 1 else f"batch {tuple(batch)}"
         return f"Visualization({samples}, {features} features, {values}, {self.significance})"
+
+    def _repr_html_(self) -> str | None:
+        if np.ndim(self.value) != 1 or not known(self.value, self.objectives, self.response):
+            return None
+        columns = ("", "objective", "response", "d", "cos(r, v)", "steps", "")
+        remarks = np.where(self.finite, np.where(self.on_floor, "on the cosine's floor", ""), "not finite")
+        rows = [
+            (
+                str(index),
+                strongest(self.objectives[index]),
+                strongest(self.response[index]),
+                f"{self.value[index]:.3g}",
+                f"{self.cosine[index]:.3f}",
+                f"{self.adam_steps[index]} + {self.lbfgs_steps[index]}",
+                str(remarks[index]),
+            )
+            for index in range(min(len(self.value), ROWS))
+        ]
+        return table(repr(self), columns, rows)
 
 
 def unpacked(

@@ -1,6 +1,6 @@
 """The state of an optimization: all that is needed to go on as if it had not been interrupted."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -167,7 +167,8 @@ def _run(state: State) -> dict[str, str]:
     for number, prior in enumerate(state.priors):
         run[f"prior {number}"] = f"{prior.weight!r} · {prior.name} of {prior.of}"
     if (ensemble := state.transformations) is not None:
-        run["transformations"] = f"{_label(ensemble.transformation)}, {replace(ensemble, transformation=abs)!r}"
+        drawn = (ensemble.words, ensemble.draws, ensemble.anew, ensemble.points)
+        run["transformations"] = f"{_label(ensemble.transformation)}, {drawn!r}"
     return run | {f"settings.{name}": repr(value) for name, value in asdict(state.settings).items()}
 
 

@@ -35,7 +35,7 @@ Arrays = Mapping[str, np.ndarray]
 """Arrays of a stage by name, as the store has them."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Realized:
     """Visualization and inversion in Rⁿ.
 
@@ -100,7 +100,7 @@ class Realized:
         return self.beta[np.isfinite(self.beta).all(-1)].mean(0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Calibrated:
     """The critical spaces, the one that predicts the known objectives best, and the predictions with it.
 
@@ -126,7 +126,7 @@ class Calibrated:
         return self.basis.shape[1] < self.basis.shape[0]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reoptimized:
     """Realizations optimized further, for each of `OBJECTIVES`.
 
@@ -150,7 +150,7 @@ class Reoptimized:
         return cls(images, ssim)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """How close predictions, responses and random objectives are to the targets.
 
@@ -167,7 +167,7 @@ class Evaluation:
     ssim: dict[str, Float[np.ndarray, " s"]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Results:
     """All that an experiment computed.
 
@@ -200,6 +200,11 @@ class Results:
     seconds: dict[str, float]
     devices: list[int]
     commits: list[str]
+
+    def __repr__(self) -> str:
+        angle = np.nanmedian(self.evaluation.angles["prediction_on_v"])
+        samples = f"{len(self.objectives)} samples of {self.features} features"
+        return f"Results({self.experiment.name}, {samples}, median angle of the prediction {angle:.3g}°)"
 
     @property
     def features(self) -> int:

@@ -33,6 +33,9 @@ class Converted(NamedTuple):
     variables: dict
     metadata: dict[str, str]
 
+    def __repr__(self) -> str:
+        return f"Converted({self.name}, {self.metadata})"
+
 
 def convert(path: str | Path) -> Converted:
     """Read a weight file of any supported format and network.
