@@ -153,7 +153,7 @@ def test_pictures_are_told_from_noise(inverted):
     found = rows(folder)
     assert [row["verdict"] for row in found] == ["optimal", "nothing", "nothing"]
     assert found[0]["feature_1"] == "feature 3"
-    assert "a.png: optimal for feature 3" in result.output
+    assert "a.png: optimal for feature 3 (" in result.output
     assert "optimal for nothing here (not stationary: " in result.output
     document = json.loads((folder / "results.json").read_text())
     assert document["setting"]["aggregation"] == "identity"

@@ -160,9 +160,9 @@ def _index(feature: str | int, known: Sequence[str]) -> int:
 
 def _directions(path: Path, count: int) -> Float[np.ndarray, "k n"]:
     try:
-        found: Any = np.load(path, allow_pickle=False)
-        if isinstance(found, np.lib.npyio.NpzFile):
-            with found:
+        with path.open("rb") as file:
+            found: Any = np.load(file, allow_pickle=False)
+            if isinstance(found, np.lib.npyio.NpzFile):
                 if len(found.files) != 1:
                     raise ValueError(f"one array, got {', '.join(found.files) or 'none'}")
                 found = found[found.files[0]]

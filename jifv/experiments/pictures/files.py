@@ -27,6 +27,7 @@ TOP = 10
 """Features that are listed of each objective."""
 
 _ENTRIES = 8  # bars on the page
+_LARGE = 224  # pixels, where there is one image in a card
 _MOST = 1000  # pictures on a page
 _FULL = 300  # of full quality; more get coarser, so that the page does not grow
 
@@ -51,7 +52,7 @@ def write_visualized(made: Visualized, folder: Path, settings: Settings) -> None
             "speaks": bool(made.finite[index] and not made.on_floor[index]),
             "notes": ["on the cosine's floor"] if made.on_floor[index] else [],
             "size": made.images.shape[1:3],
-            "images": [["visualization", embed.encoded(made.images[index])]],
+            "images": [["visualization", embed.encoded(made.images[index], side=_LARGE)]],
             "numbers": [["d", _short(made.value[index])], ["cos(r, v)", _short(made.cosine[index])]],
             "sort": embed.numbers(np.array([made.value[index], made.cosine[index]])),
             **_bars({"target": made.objectives[index], "response": unit[index]}),

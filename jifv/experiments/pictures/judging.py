@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
 
     def text(self, most: int = 4) -> str:
         """Say it in a line."""
-        largest = ", ".join(f"{name} {entry:.2f}" for name, entry in self.strongest[:most])
+        largest = ", ".join(f"{name} ({f'{entry:.2f}'.replace('-', '−')})" for name, entry in self.strongest[:most])
         if self.kind == "optimal":
             return f"optimal for {largest}"
         if self.kind == "unknown":

@@ -151,8 +151,8 @@ def _load(path: Path) -> Any:
     try:
         if path.suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        with np.load(path, allow_pickle=False) as file:
-            return file[_chosen(path, file.files)]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return arrays[_chosen(path, arrays.files)]
     except (ValueError, EOFError, AttributeError) as error:
         if str(error).startswith(str(path)):
             raise

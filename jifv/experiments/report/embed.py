@@ -17,7 +17,9 @@ from jifv.experiments.report.figures_images import picture
 PIXEL_ART = 48
 """Images up to this size keep every pixel."""
 
-_SIDE = 96  # of a thumbnail, in pixels
+SIDE = 96
+"""Of a thumbnail, in pixels."""
+
 _PARTS = {"@STYLE@": "style.css", "@COMMON@": "common.js"}
 """What all pages share, by its placeholder."""
 
@@ -34,21 +36,24 @@ def write(path: str | Path, template: str, data: Mapping[str, Any]) -> None:
     Path(path).write_text(before + inside + after, encoding="utf-8", newline="")
 
 
-def encoded(image: Float[np.ndarray, "h w c"], coarseness: float = 1.0) -> str | None:
+def encoded(image: Float[np.ndarray, "h w c"], coarseness: float = 1.0, *, side: int = SIDE) -> str | None:
     """Encode an image as WebP in base64; None where it is not finite.
 
-    Coarseness costs small images depth of colour, and the others size.
+    Args:
+        image: An image, or a frame.
+        coarseness: 1 or more, which costs small images depth of colour, and the others size.
+        side: Largest side that is not small.
     """
     if not np.isfinite(image).all():
         return None
     values = np.clip(picture(image), 0, 1)
-    side = max(image.shape[:2])
+    longest = max(image.shape[:2])
     file = io.BytesIO()
-    if side <= PIXEL_ART:
+    if longest <= PIXEL_ART:
         levels = 2 ** max(3, int(8 / coarseness)) - 1
         _image(np.round(values * levels) / levels).save(file, "WEBP", lossless=True)
     else:
-        scale = min(1, max(32, _SIDE / coarseness**0.5) / side)
+        scale = min(1, max(32, side / coarseness**0.5) / longest)
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         _image(values).resize(size, Image.Resampling.LANCZOS).save(file, "WEBP", quality=84)
     return base64.b64encode(file.getvalue()).decode("ascii")
