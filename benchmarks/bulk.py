@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def main():
     with np.load(asked.shared / "data" / "cifar10_jpeg_train.npz") as file:
         data, offsets = file["bytes"].tobytes(), file["offsets"]
     pictures = asked.out / "pictures.npy"
-    bounds = zip(offsets[: asked.count], offsets[1 : asked.count + 1], strict=True)
+    bounds = pairwise(offsets[: asked.count + 1])
     images = [np.asarray(Image.open(io.BytesIO(data[start:end]))) for start, end in bounds]
     np.save(pictures, np.stack(images))
     np.save(asked.out / "few.npy", np.stack(images[:16]))
