@@ -35,7 +35,9 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(np|jax|jnp|numpy|jaxlib|jaxtyping|collections|typing|pathlib|flax|nn|optax)\..*"),
     (r"py:.*", r"(Array|ArrayLike|Float|Int|Bool|Key|UInt8|UInt32|PRNGKeyArray|ScalarLike|DTypeLike)"),
-    (r"py:.*", r"(Any|Callable|Sequence|Mapping|Literal|Path|Mesh)"),
+    (r"py:.*", r"(Any|Callable|Sequence|Mapping|Literal|Path|PathLike|Mesh)"),
+    # Parts of a state or a result that no public module exports: what holds them describes them.
+    (r"py:class", r"(Best|Bracket|Graph|Tokens|Weights|_Function)"),
     (r"py:exc", r"(Import|Type|Value|NotImplemented|FileNotFound|Overflow|OS|Runtime)\w*"),
 ]
 

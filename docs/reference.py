@@ -212,14 +212,15 @@ def _as_literal_blocks(lines: list[str]) -> list[str]:
 
 
 def _escaped(line: str, place: str) -> str:
-    parts = re.split(r"`([^`]+)`", line)
+    argument = re.match(r"\s*\*{1,2}\w+:", line)  # Napoleon escapes these
+    start = argument.end() if argument else 0
+    parts = re.split(r"`([^`]+)`", line[start:])
     for index, part in enumerate(parts):
         if index % 2:
             parts[index] = f":py:obj:`{part} <{target}>`" if (target := _target(part, place)) else f"``{part}``"
         else:
-            part = re.sub(r"(?<!^)([*|])|(?<=\w)(_)(?=\W|$)", lambda it: "\\" + it[0], part)
-            parts[index] = re.sub(r"^(\s*)([|*])(?!\w+:)", r"\1\\\2", part) if index == 0 else part
-    return "".join(parts)
+            parts[index] = re.sub(r"[*|]|(?<=\w)_(?=\W|$)", lambda it: "\\" + it[0], part)
+    return line[:start] + "".join(parts)
 
 
 def _target(text: str, place: str) -> str | None:
