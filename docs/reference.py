@@ -55,14 +55,14 @@ def names(module: str) -> tuple[str, ...]:
 def documented() -> dict[str, str]:
     """Where each public name is documented: `jifv.NAME` if the package itself has it, `jifv.MODULE.NAME` otherwise."""
     places: dict[str, str] = {}
-    known: set[int] = set()
+    known: set[tuple[int, str]] = set()
     for module in sorted(modules(), key=lambda name: name == "jifv.ensemble"):  # what jifv.transform has as well
         for name in names(module):
             value = getattr(importlib.import_module(module), name)
-            if inspect.isclass(value) or inspect.isfunction(value):
-                if id(value) in known:
+            if not isinstance(value, (int, float, str)):
+                if (id(value), name) in known:
                     continue
-                known.add(id(value))
+                known.add((id(value), name))
             short = name in jifv.__all__ and getattr(jifv, name) is value
             places[f"jifv.{name}" if short else f"{module}.{name}"] = module
     for name in jifv.__all__:
@@ -109,6 +109,9 @@ def _alias(name: str) -> list[str]:
     """An alias of a type or a constant, as the source has it, with the string below it."""
     module, _, own = name.rpartition(".")
     body = ast.parse(inspect.getsource(importlib.import_module(module))).body
+    imported = [it.module for it in body if isinstance(it, ast.ImportFrom) and own in [each.name for each in it.names]]
+    if imported:
+        body = ast.parse(inspect.getsource(importlib.import_module(str(imported[0])))).body
     for node, after in zip(body, [*body[1:], None], strict=True):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if [getattr(it, "id", None) for it in targets] == [own]:
@@ -116,7 +119,7 @@ def _alias(name: str) -> list[str]:
             text = [_escaped(line, name) for line in inspect.cleandoc(str(said)).splitlines()] if said else []
             value = _plain(ast.unparse(node.value))  # pyright: ignore
             constant = isinstance(getattr(node, "value", None), ast.Constant)
-            lines = [f".. py:{'data' if constant else 'type'}:: {name}"]
+            lines = [f".. py:{'data' if constant else 'type'}:: {own}", f"   :module: {module}"]
             lines += [f"   :{'value' if constant else 'canonical'}: {value}", ""]
             return [*lines, *(f"   {line}" for line in text), ""]
     return [f".. autodata:: {name}", ""]
@@ -131,8 +134,6 @@ def _command() -> str:
     lines = ["# The command", ""]
 
     def add(command: Any, words: str, parent: Any = None) -> None:
-        import click
-
         context = type(command).context_class(command, info_name=words.split()[-1], parent=parent)
         lines.extend([f"## `{words}`", "", inspect.cleandoc(command.help or ""), ""])
         options = [it for it in command.params if getattr(it, "help", None) and it.name != "help"]
@@ -140,7 +141,7 @@ def _command() -> str:
             name = ", ".join([*it.opts, *it.secondary_opts]) if it.opts[0].startswith("-") else it.name.upper()
             lines.append(f"- `{name}`: {' '.join(it.help.split())}")
         lines.append("")
-        for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
             add(command.get_command(context, name), f"{words} {name}", context)
 
     add(get_command(app), "jifv")
@@ -191,7 +192,7 @@ def _plain(text: str) -> str:
 
 
 def _docstring(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = _as_literal_blocks(lines)
+    lines[:] = _with_results(_as_literal_blocks(lines))
     literal = False
     for index, line in enumerate(lines):
         literal = literal and (not line.strip() or line.startswith("    "))
@@ -211,6 +212,21 @@ def _as_literal_blocks(lines: list[str]) -> list[str]:
     return result
 
 
+def _with_results(lines: list[str]) -> list[str]:
+    """Write what is returned as a field. Napoleon would take what is before a colon in it for a type."""
+    result, inside = [], False
+    for line in lines:
+        if line == "Returns:":
+            inside = True
+            continue
+        if inside and line.strip():
+            result.append(f":returns: {line.strip()}")
+            inside = False
+        else:
+            result.append(line)
+    return result
+
+
 def _escaped(line: str, place: str) -> str:
     argument = re.match(r"\s*\*{1,2}\w+:", line)  # Napoleon escapes these
     start = argument.end() if argument else 0
@@ -219,6 +235,7 @@ def _escaped(line: str, place: str) -> str:
         if index % 2:
             parts[index] = f":py:obj:`{part} <{target}>`" if (target := _target(part, place)) else f"``{part}``"
         else:
+            part = re.sub(r"^(\s*(?::returns: )?\w)\. ", r"\1\. ", part) if index == start == 0 else part  # no list
             parts[index] = re.sub(r"[*|]|(?<=\w)_(?=\W|$)", lambda it: "\\" + it[0], part)
     return line[:start] + "".join(parts)
 
