@@ -277,6 +277,14 @@ def _skip(app: Any, what: str, name: str, value: Any, skip: bool, options: Any) 
     return None
 
 
+def _complete(app: Any, env: Any) -> None:
+    """Warn of public names that did not get in, which fails a build by `-W`."""
+    from sphinx.util import logging
+
+    for name in sorted(set(documented()) - set(env.get_domain("py").objects)):
+        logging.getLogger(__name__).warning("the reference has no %s", name)
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Connect it."""
     from sphinx.domains.python import PyObject
@@ -289,4 +297,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _docstring, priority=100)
     app.connect("autodoc-skip-member", _skip)
     app.connect("missing-reference", _resolve)
+    app.connect("env-check-consistency", _complete)
     return {"parallel_read_safe": True}
