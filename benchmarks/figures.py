@@ -3,7 +3,7 @@
     python benchmarks/figures.py --out benchmarks/results
 
 The networks are those that come with the package, seed 0, k = 2. Rows: `inverted`, three objectives on the first 16
-filters of DenseNet's dense3 and what inversion finds; `rest`, ‖JᵀBv*‖/σ₁ while Adam climbs, of two objectives on the
+filters of DenseNet's dense3, of one filter, two and many, and what inversion finds; `rest`, ‖JᵀBv*‖/σ₁ while Adam climbs, of two objectives on the
 first 32 filters, with the kinks of the network and with rounded ones; `spectrum`, the last singular values of BJ of one
 realization and the shares of the target on them, for 16 filters and for the class scores.
 """
@@ -47,14 +47,16 @@ def realized(f, phi, targets, steps):
 
 
 def inverted(steps):
-    """Draw what a target, a visualization, the response and the prediction are."""
+    """Draw what a target, a visualization, the response and the prediction are: one feature, two, and many."""
     import jax
+    import jax.numpy as jnp
     import matplotlib.pyplot as plt
 
     import jifv
 
     f, phi = problem("dense3", 16, rounded=True, image=True)
-    targets = jifv.sparse_objectives(jax.random.key(3), 3, 16)
+    one, other = jnp.eye(16)[jnp.array([4, 11])]
+    targets = jnp.stack([one, 0.6 * one + 0.8 * other, jifv.sparse_objectives(jax.random.key(3), 3, 16)[2]])
     found = realized(f, phi, targets, steps)
     prediction = jifv.invert_batch(f, found).objective
     response = found.response / np.linalg.norm(found.response, axis=1, keepdims=True)
@@ -79,7 +81,7 @@ def bars(axes, values, colour, title, angle=None):
     """Draw a vector of features."""
     axes.bar(range(len(values)), values, color=colour)
     axes.axhline(0, color="black", linewidth=0.5)
-    axes.set(ylim=(-0.25, 1), xticks=[], yticks=[])
+    axes.set(ylim=(-0.1, 1.05), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=8)
     if angle is not None:
