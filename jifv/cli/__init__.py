@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jifv._core.provenance import commit, provenance
-from jifv.cli import models, reproduce
+from jifv.cli import models, reproduce, workbench
 from jifv.cli.output import Group
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("reproduce")(reproduce.reproduce)
+app.command("app")(workbench.serve)
 app.add_typer(models.app, name="models")
 
 
