@@ -88,8 +88,8 @@ if torch is not None:
     try_it(network, (24, 24, 3), features=12)
 
 # %% [markdown]
-# Features that are always negative would be perpendicular to every objective here, because objectives that are drawn
-# at random have no negative entries. After a leaky ReLU some responses are; the angle says how well that went.
+# Objectives that are drawn at random have no negative entries. After a leaky ReLU a response may have some, which does no
+# harm: inversion does not look at signs.
 #
 # The converted network is plain data. It can be saved and loaded where PyTorch is not installed:
 
