@@ -22,6 +22,7 @@ import numpy as np
 
 import jifv
 from jifv import models
+from jifv.jacobian import linearize_batch
 
 network = models.load("densenet-no-deer")  # ten scores, trained on nine classes
 print(network.layer, network.feature_names)
@@ -30,9 +31,9 @@ rounded = jifv.smooth(network.apply, network.typical_inputs())
 phi = jifv.pixels(network.input_shape, std=0.5)
 f = jifv.compose(phi.apply, rounded, jifv.identity)  # scores have no positions: nothing to aggregate
 
-targets = jifv.sparse_objectives(jax.random.key(0), 6, 10)
-start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 6))
-settings = jifv.Settings(adam_steps=100, lbfgs_steps=0, anneal=0.7)
+targets = jifv.sparse_objectives(jax.random.key(0), 4, 10)
+start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 4))
+settings = jifv.Settings(adam_steps=100)
 realizations = jifv.visualize(f, start, targets, settings=settings)
 
 # %% [markdown]
@@ -61,7 +62,7 @@ print("β₀, β₁, β₂:", np.round(profile[:3], 2))
 # them 10×10.
 
 # %%
-jacobians = np.stack([jifv.compress(jifv.linearize(f, p).jacobian) for p in realizations.parameters])
+jacobians = jifv.compress(linearize_batch(f, realizations.parameters).jacobian)
 spaces = jifv.critical_spaces(jacobians)
 for space in spaces:
     print(f"dimension {space.basis.shape[1]}, gap {space.gap:.3g}: {space.reason}")

@@ -25,7 +25,7 @@ import jifv
 from jifv import models
 
 network = models.load("densenet", layer="dense1.5")
-aggregate = jifv.first(16, jifv.max_mean())
+aggregate = jifv.max_mean()
 
 # %% [markdown]
 # Inversion needs a gradient that vanishes at the maximum. ReLU and max pooling have kinks, where it does not, so
@@ -39,9 +39,9 @@ print(rounded)
 phi = jifv.pixels(network.input_shape, std=0.5)
 f = jifv.compose(phi.apply, rounded, jifv.identity)
 
-targets = jifv.sparse_objectives(jax.random.key(0), 3, 16)
+targets = jifv.sparse_objectives(jax.random.key(0), 3, 12)
 start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 3))
-settings = jifv.Settings(adam_steps=150, lbfgs_steps=0, anneal=0.7)
+settings = jifv.Settings(adam_steps=150)
 realizations = jifv.visualize(f, start, targets, settings=settings)
 
 # %% [markdown]
@@ -61,7 +61,7 @@ for row, image, *vectors in zip(
     row[0].imshow(np.asarray(image), interpolation="nearest")
     row[0].axis("off")
     for axis, vector, colour in zip(row[1:], vectors, ("#009E73", "#D55E00", "#0072B2"), strict=True):
-        axis.bar(range(16), np.asarray(vector), color=colour)
+        axis.bar(range(12), np.asarray(vector), color=colour)
         axis.set(ylim=(-0.3, 1), xticks=[], yticks=[])
 for axis, title in zip(axes[0], ("picture", "target", "response", "prediction"), strict=True):
     axis.set_title(title)
@@ -87,7 +87,7 @@ print("stationarity:", np.round(inversion.stationarity, 4))
 # carries its own, plain pictures do not.
 
 # %%
-short = jifv.Settings(adam_steps=10, lbfgs_steps=0)
+short = jifv.Settings(adam_steps=10)
 unfinished = jifv.visualize(f, start, targets, settings=short).parameters
 for name, parameters in (("noise", start), ("10 steps", unfinished)):
     with warnings.catch_warnings(record=True) as caught:

@@ -49,7 +49,7 @@ plt.show()
 
 # %%
 features = 32
-network = models.load("densenet", layer="dense1.5")
+network = models.load("densenet", layer="dense1")
 aggregate = jifv.first(features, jifv.max_mean())
 phi = jifv.pixels(network.input_shape, std=0.5)
 rounded = jifv.smooth(lambda x: aggregate(network.apply(x)), network.typical_inputs())
@@ -57,9 +57,9 @@ functions = {
     "with kinks": jifv.compose(phi.apply, network.apply, aggregate),
     "rounded": jifv.compose(phi.apply, rounded, jifv.identity),
 }
-targets = jifv.sparse_objectives(jax.random.key(0), 3, features)
-start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 3))
-settings = jifv.Settings(adam_steps=150, lbfgs_steps=0, anneal=0.7)
+targets = jifv.sparse_objectives(jax.random.key(0), 2, features)
+start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 2))
+settings = jifv.Settings(adam_steps=120)
 
 spectra, pictures = {}, {}
 for name, f in functions.items():

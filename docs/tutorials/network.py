@@ -31,7 +31,7 @@ def try_it(network, shape, features):
     f = jifv.compose(phi.apply, rounded, jifv.identity)
     targets = jifv.sparse_objectives(jax.random.key(1), 3, features)
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(2), 3))
-    settings = jifv.Settings(adam_steps=150, lbfgs_steps=0, anneal=0.7)
+    settings = jifv.Settings(adam_steps=150)
     found = jifv.visualize(f, start, targets, settings=settings)
     inversion = jifv.invert_batch(f, found)
     print(rounded.table())
@@ -88,8 +88,8 @@ if torch is not None:
     try_it(network, (24, 24, 3), features=12)
 
 # %% [markdown]
-# Objectives that are drawn at random have no negative entries. After a leaky ReLU a response may have some, which does no
-# harm: inversion does not look at signs.
+# Objectives that are drawn at random have no negative entries. After a leaky ReLU a response may have some, which
+# does no harm: inversion does not look at signs.
 #
 # The converted network is plain data. It can be saved and loaded where PyTorch is not installed:
 

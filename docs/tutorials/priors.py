@@ -25,14 +25,14 @@ from jifv.priors import l2, smoothness
 from jifv.transform import chain, fixed, scale, shift
 
 network = models.load("densenet", layer="dense1.5")
-aggregate = jifv.first(16, jifv.max_mean())
+aggregate = jifv.max_mean()
 rounded = jifv.smooth(lambda x: aggregate(network.apply(x)), network.typical_inputs())
 phi = jifv.pixels(network.input_shape, std=0.5)
 f = jifv.compose(phi.apply, rounded, jifv.identity)
 
-targets = jifv.sparse_objectives(jax.random.key(0), 3, 16)
+targets = jifv.sparse_objectives(jax.random.key(0), 3, 12)
 start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 3))
-settings = jifv.Settings(adam_steps=200, lbfgs_steps=0, anneal=0.7)
+settings = jifv.Settings(adam_steps=200)
 
 
 def show(title, realizations):
@@ -79,7 +79,7 @@ print(np.round(np.asarray(knowing.weights.distinct), 2))
 
 # %%
 six = fixed(chain(shift(2), scale(0.95, 1.05)), jax.random.split(jax.random.key(5), 6))
-few = jifv.Settings(adam_steps=100, lbfgs_steps=0, anneal=0.7)
+few = jifv.Settings(adam_steps=100)
 robust = jifv.visualize(f, start, targets, settings=few, transformations=six)
 show("for six transformations", robust)
 

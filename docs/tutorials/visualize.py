@@ -29,25 +29,25 @@ print(", ".join(network.layers))
 
 # %% [markdown]
 # A *feature* is a channel of the layer. Its value is pooled over the positions: `max_mean` takes the maximum over
-# windows of 3×3, then the mean. The layer has many channels; the first 32 will do.
+# windows of 3×3, then the mean. This layer has twelve channels.
 #
 # The parameters p are a spectrum with decorrelated colours, as in Lucid. `phi.apply` makes an image of them whose
 # values are in (0, 1) whatever p is. Everything takes one sample; `jax.vmap` makes a batch.
 
 # %%
 phi = jifv.fourier(network.input_shape, decay=1.0, decorrelate_colors=True)
-f = jifv.compose(phi.apply, network.apply, jifv.first(32, jifv.max_mean()))
+f = jifv.compose(phi.apply, network.apply, jifv.max_mean())
 
-channels = [1, 7, 12, 24]
-targets = jnp.eye(32)[jnp.array(channels)]  # one unit vector per channel
+channels = [1, 4, 7, 10]
+targets = jnp.eye(12)[jnp.array(channels)]  # one unit vector per channel
 start = jax.vmap(phi.init)(jax.random.split(jax.random.key(0), len(channels)))
 
 # %% [markdown]
 # `visualize` maximizes d(r, v) = ⟨r, v⟩ · cos(r, v)²: answer strongly along v, and with little else. It takes Adam,
-# here 100 steps, with a rate that falls to 0 over the last 70 % of them. (L-BFGS would follow; it is left out.)
+# here 100 steps, with a rate that falls to 0 over the last 70 % of them.
 
 # %%
-settings = jifv.Settings(adam_steps=100, lbfgs_steps=0, anneal=0.7)
+settings = jifv.Settings(adam_steps=100)
 found = jifv.visualize(f, start, targets, settings=settings)
 images = np.asarray(jax.vmap(phi.apply)(found.parameters))
 
@@ -71,7 +71,7 @@ for channel, response, cosine in zip(channels, np.asarray(found.response), np.as
 
 figure, axes = plt.subplots(len(channels), 1, figsize=(8, 4), sharex=True, layout="constrained")
 for axis, response, channel in zip(axes, np.asarray(found.response), channels, strict=True):
-    axis.bar(range(32), response / np.linalg.norm(response), color="#D55E00", label="response")
+    axis.bar(range(12), response / np.linalg.norm(response), color="#D55E00", label="response")
     axis.plot(channel, 1, "v", color="#009E73", label="target")
     axis.set_yticks([])
 axes[0].legend(frameon=False, ncols=2)
@@ -85,7 +85,7 @@ plt.show()
 # nearly all of them.
 
 # %%
-targets = jifv.sparse_objectives(jax.random.key(1), 4, 32)
+targets = jifv.sparse_objectives(jax.random.key(1), 4, 12)
 found = jifv.visualize(f, start, targets, settings=settings)
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.4))
 for axis, image, target in zip(axes, jax.vmap(phi.apply)(found.parameters), targets, strict=True):

@@ -40,7 +40,7 @@ from jifv.response import Composition
 PAGE = Path(__file__).with_name("workbench_page.py")
 """The page, a notebook of marimo."""
 
-SETTINGS = Settings(adam_steps=150, lbfgs_steps=0, anneal=0.7)
+SETTINGS = Settings(adam_steps=150)
 """Of the example: enough for a few dozen features with rounded kinks."""
 
 
