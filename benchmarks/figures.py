@@ -3,9 +3,10 @@
     python benchmarks/figures.py --out benchmarks/results
 
 The networks are those that come with the package, seed 0, k = 2. Rows: `inverted`, three objectives on the first 16
-filters of DenseNet's dense3, of one filter, two and many, and what inversion finds; `rest`, ‖JᵀBv*‖/σ₁ while Adam climbs, of two objectives on the
-first 32 filters, with the kinks of the network and with rounded ones; `spectrum`, the last singular values of BJ of one
-realization and the shares of the target on them, for 16 filters and for the class scores.
+filters of DenseNet's dense3, of one filter, two and many, and what inversion finds; `rest`, ‖JᵀBv*‖/σ₁ while Adam
+climbs, of two objectives on the first 32 filters, with the kinks of the network and with rounded ones; `spectrum`, the
+last singular values of BJ of one realization and the shares of the target on them, for 16 filters and for the class
+scores.
 """
 
 import argparse

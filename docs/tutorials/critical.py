@@ -31,8 +31,8 @@ rounded = jifv.smooth(network.apply, network.typical_inputs())
 phi = jifv.pixels(network.input_shape, std=0.5)
 f = jifv.compose(phi.apply, rounded, jifv.identity)  # scores have no positions: nothing to aggregate
 
-targets = jifv.sparse_objectives(jax.random.key(0), 4, 10)
-start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 4))
+targets = jifv.sparse_objectives(jax.random.key(0), 6, 10)
+start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 6))
 settings = jifv.Settings(adam_steps=100)
 realizations = jifv.visualize(f, start, targets, settings=settings)
 
@@ -46,7 +46,7 @@ print("the answer, for each picture:")
 print(np.round(np.asarray(inversion.objective), 2))
 
 # %% [markdown]
-# The rows are alike up to B⁻¹ and the sign: all entries are about equally large. The softmax does not see a common
+# The rows are alike up to the sign: all entries are equal. The softmax does not see a common
 # shift of all scores, so training has removed it from the weights, and Jᵀ(1, …, 1) = 0 whatever the picture shows.
 #
 # The β profile shows it as well: how much of the target lies on the last singular vector, the one before, and so on.

@@ -116,7 +116,9 @@ _DNCL = Experiment(
 )
 _DN4CL = replace(_DNCL, name="dn4cl", network="densenet-no-deer")
 _DNDE = Experiment("dnde", "densenet", "dense3", samples=64, settings=PAPER, batch_size=32)
-_SRNET = Experiment("srnet", "srnet", "block8", samples=64, parametrization="geometry", settings=PAPER, batch_size=32)
+_SRNET = Experiment(
+    "srnet", "srnet", "block8", samples=64, parametrization="geometry", settings=PAPER, batch_size=32
+)
 
 # The kinks of ReLU and max pooling keep a realization from becoming stationary, see docs/gn4c.md.
 _GN4C_SMOOTH = replace(
