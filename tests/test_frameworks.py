@@ -17,8 +17,9 @@ import jifv
 from jifv.jacobian import linearize_batch
 from jifv.response import feature_count
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"^```python ([\w-]+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parent.parent
+PAGES = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/networks.md"))
+EXAMPLES = re.findall(r"^```python (torch|linen|nnx|equinox|haiku)\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL)
 SIZE, HIDDEN, FEATURES = 9, 5, 4
 STATISTICS = {"mean": np.linspace(-0.3, 0.4, HIDDEN), "var": np.linspace(0.5, 2, HIDDEN)}
 EPSILON = 1e-3
@@ -188,11 +189,11 @@ def test_the_readme_shows_each_framework():
 
 
 @pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
-def test_example_of_the_readme_runs(name, code):
+def test_example_runs(name, code):
     for line in re.findall(r"^(?:from|import) (torch|equinox|haiku)", code, re.MULTILINE):
         pytest.importorskip(line)
     namespace = {"jax": jax, "jifv": jifv}
-    exec(compile(code, f"README.md, {name}", "exec"), namespace)
+    exec(compile(code, f"example, {name}", "exec"), namespace)
     activations = namespace["network"](jnp.full((32, 32, 3), 0.5))
     assert activations.shape == (28, 28, 16)
     assert (activations >= 0).all()

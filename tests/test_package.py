@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -18,6 +19,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PIP = [sys.executable, "-m", "pip"]
+BESIDE = ("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "SECURITY.md")
+"""What belongs to the source distribution beside the code."""
 
 
 def installed(name):
@@ -49,7 +52,7 @@ def run(*command, cwd, check=True):
 def source(tmp_path_factory):
     """A copy of what the wheel is built from: pip writes into the folder that it builds in."""
     copy = tmp_path_factory.mktemp("source")
-    for name in ["pyproject.toml", "README.md", "LICENSE"]:
+    for name in ["pyproject.toml", "MANIFEST.in", *BESIDE]:
         shutil.copy(ROOT / name, copy)
     for name in ["jifv", "models"]:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -107,6 +110,69 @@ def test_the_wheel_declares_the_command(wheel):
     assert dict(scripts["console_scripts"]) == {"jifv": "jifv.cli:app"}
 
 
+@pytest.fixture(scope="module")
+def sdist(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    code = f"import setuptools.build_meta as backend; backend.build_sdist({str(folder)!r})"
+    # What lies about in the tree must not get in.
+    for name in (
+        "tests/test_one.py",
+        "benchmarks/results/one.json",
+        "docs/conf.py",
+        "runs/dncl/report.html",
+        ".ci/run",
+    ):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("")
+    (source / "jifv" / "__pycache__").mkdir()
+    (source / "jifv" / "__pycache__" / "one.cpython-311.pyc").write_text("")
+    run(sys.executable, "-c", code, cwd=source)
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_the_source_distribution_holds_what_the_wheel_is_built_from(sdist, wheel):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames() if not archive.getmember(name).isdir()}
+    code = {name for name in files_of(wheel) if ".dist-info/" not in name}
+    expected = {name.replace("jifv/models/", "models/") for name in code}
+    made = {"PKG-INFO", "setup.cfg"}
+    found = {name for name in names if ".egg-info/" not in name}
+    assert found == expected | {"pyproject.toml", "MANIFEST.in", *BESIDE} | made
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_source_distribution_is_that_of_the_tree(sdist, wheel, tmp_path):
+    run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, sdist, cwd=tmp_path)
+    (other,) = tmp_path.glob("*.whl")
+    assert files_of(other) == files_of(wheel)
+
+
+@pytest.mark.slow
+def test_twine_accepts_both(sdist, wheel):
+    pytest.importorskip("twine", reason="the extra `release` brings it")
+    checked = run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel, cwd=ROOT).stdout
+    assert checked.count("PASSED") == 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models" / "weights").glob("*.safetensors")), ids=lambda it: it.stem)
+def test_each_weight_has_a_card_that_says_what_one_must_know(path):
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    for subject in ("Accuracy", "Data", "Recipe", "Licence"):
+        assert re.search(rf"^- {subject}: \S", card, re.MULTILINE), subject
+    assert "Apache-2.0" in re.search(r"^- Licence: (.*)$", card, re.MULTILINE)[1]
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper():
+    yaml = pytest.importorskip("yaml", reason="Zarr brings it")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    paper = citation["preferred-citation"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Reinbold", "Westermann"]
+    assert paper["title"].startswith("Inverting the Feature Visualization Process")
+
+
 def test_the_changelog_knows_this_version():
     assert f"\n## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
@@ -129,16 +195,17 @@ def test_the_lowest_versions_are_the_lower_bounds():
     assert releases(pinned) == releases(bounds)
 
 
-def test_pinned_requirements_are_whole_hashed_and_within_the_bounds():
+@pytest.mark.parametrize(("extra", "file"), [("test", "requirements-dev.txt"), ("docs", "requirements-docs.txt")])
+def test_pinned_requirements_are_whole_hashed_and_within_the_bounds(extra, file):
     """They are refreshed by `.ci/pin`, also when a dependency is added; they name no index."""
-    text = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
+    text = (ROOT / file).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[\w.+!]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
     assert "://" not in text
     pinned = dict(line.split()[0].split("==") for line in lines)
     assert lines == sorted(lines)
     assert len(pinned) == len(lines)
-    for each in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+    for each in PROJECT["dependencies"] + PROJECT["optional-dependencies"][extra]:
         wanted = Requirement(each)
         assert wanted.specifier.contains(pinned[wanted.name]), each
 
