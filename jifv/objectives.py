@@ -137,7 +137,7 @@ def canonical_objectives(
             check_count("indices", index)
         indices = np.array(indices, int)
     check_array("indices", indices)
-    if indices.ndim != 1:
+    if np.ndim(indices) != 1:
         raise ValueError(f"indices must be a vector, got shape {np.shape(indices)}")
     if not jnp.issubdtype(jnp.result_type(indices), jnp.integer):
         raise TypeError(f"indices must be integers, got {jnp.result_type(indices)}")

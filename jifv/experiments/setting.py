@@ -72,7 +72,7 @@ class Setting:
             if each.name in BY_NAME and not (value is None and each.default is None):
                 BY_NAME[each.name].check(value)
                 if BY_NAME[each.name].type is float:
-                    object.__setattr__(self, each.name, float(value))
+                    object.__setattr__(self, each.name, float(value))  # pyright: ignore[reportArgumentType]
         for name, value in asdict(self.significance).items():
             BY_NAME[name].check(value)
         for name, _ in self.priors:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
@@ -77,7 +78,7 @@ def visualize_features(
         "setting": asdict(setting),
         "settings": asdict(settings),
         "names": list(names),
-        "objectives": hashlib.sha256(np.ascontiguousarray(objectives, "<f4")).hexdigest(),
+        "objectives": hashlib.sha256(np.asarray(objectives, "<f4").tobytes()).hexdigest(),
         **surroundings(network),
     }
     path = Path(folder) / STORE if folder is not None else None
@@ -105,7 +106,7 @@ def visualize_features(
                 )
             kept = ("parameters", "objectives", "response", "value", "cosine", "gradient_norm", "on_floor", "finite")
             arrays = {name: np.asarray(getattr(found, name))[: len(rows)] for name in kept}
-            arrays["images"] = np.asarray(to_images(phi.apply)(arrays["parameters"]))
+            arrays["images"] = np.asarray(to_images(phi.apply)(jnp.asarray(arrays["parameters"])))
             store.write("realize", batch, arrays, seconds, **how)
         arrays = store.read("realize")
     shown = ("objectives", "images", "parameters", "response", "value", "cosine", "on_floor", "finite")

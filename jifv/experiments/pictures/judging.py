@@ -76,4 +76,4 @@ def strongest(vector: Float[np.ndarray, " n"], names: Sequence[str], most: int) 
     """List the largest entries by size, with the names of their features; neither zeros nor what is not finite."""
     sizes = np.abs(np.where(np.isfinite(vector), vector, 0))
     order = np.argsort(-sizes, kind="stable")[:most]
-    return tuple((names[index], float(vector[index])) for index in order if sizes[index] > 0)
+    return tuple((str(names[index]), float(vector[index])) for index in order.tolist() if sizes[index] > 0)

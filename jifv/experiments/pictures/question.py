@@ -199,7 +199,7 @@ def question_of(setting: Setting, network: Network, mesh: Mesh | None) -> Questi
 def _basis(setting: Setting, phi: Parametrization, f: Response, mesh: Mesh | None) -> np.ndarray | None:
     """Find the critical space that the Jacobians of random inputs support best; None for Rⁿ."""
     key = jax.random.fold_in(jax.random.key(setting.seed), 2)
-    start = jax.vmap(phi.init)(jax.random.split(key, setting.critical_samples))
+    start = jax.vmap(phi.init)(jax.random.split(key, setting.critical_samples or 0))
     compressed = np.stack(list(in_turn(to_compressed(f, None, mesh), mesh, start)))
     spaces = critical_spaces(compressed)
     return spaces[0].basis.astype(compressed.dtype) if spaces else None
