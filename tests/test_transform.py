@@ -310,7 +310,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_compiled(unchecked):
         return jifv.visualize(f, parameters, targets, **options)
 
     with pytest.raises(ValueError, match="settings must have lbfgs_steps=0 where every step draws"):
-        visualize(transformations=many)
+        visualize(transformations=many, settings=jifv.visualization.PAPER)
     with pytest.raises(ValueError, match=r"f must be made by jifv\.compose for transformations"):
         visualize(lambda p: F(p), transformations=FOUR)
     with pytest.raises(TypeError, match=r"transformations must be made by transform\.fixed, spread or anew"):

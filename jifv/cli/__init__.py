@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jifv._core.provenance import commit, provenance
-from jifv.cli import invert, models, reproduce, visualize, workbench
+from jifv.cli import invert, models, reproduce, visualize
 from jifv.cli.output import Group
 
 app = typer.Typer(
@@ -17,7 +17,6 @@ app = typer.Typer(
 app.command("visualize")(visualize.visualize)
 app.command("invert")(invert.invert)
 app.command("reproduce")(reproduce.reproduce)
-app.command("app")(workbench.serve)
 app.add_typer(models.app, name="models")
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import jifv.cli.reproduce
 import jifv.experiments.run
 from jifv.cli import app
-from jifv.experiments.estimate import Cost
+from jifv.experiments.estimate import Step
 from jifv.experiments.studies import STUDIES, Study, grid, smaller
 
 [SMALL] = smaller([TOY], adam_steps=2, lbfgs_steps=1, samples=4, canonical=1, reoptimize_steps=1, batch_size=2)
@@ -226,7 +226,7 @@ def test_cost_is_told_before_any_work_and_of_what_is_left_alone(undrawn, tmp_pat
 
 
 def test_cost_of_hours_is_a_warning(undrawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(jifv.cli.reproduce, "measure_step", lambda *_: Cost(1800.0, 2**30))
+    monkeypatch.setattr(jifv.cli.reproduce, "measure_step", lambda *_: Step(1800.0, 2**30, 1, 2, 4))
     (line,) = cost_of(call("powers", "--out", tmp_path))
     # Twice: 2 batches of 2 + 1.2 · 1 steps and 5 · 2/3 rows, and as many of 4 re-optimizations of 1 step.
     hours = 2 * 2 * (2 + 1.2 + 5 * 2 / 3 + 4) / 2
