@@ -64,7 +64,10 @@ def test_steps_and_inversions_are_compiled_so(cores, monkeypatch):
     expected = cores == 1 and YNNPACK in jax.jit(f).lower(p[0]).compile().as_text()
     both = {"mesh": None, "significance": jifv.Significance()}
     step, inverse = {"precision": "highest"}, {"tolerance": 0.0, "rows": None, "priors": ()}
-    for module, arguments, options in ((gradient, (f, p, v, jnp.ones(1, bool)), step), (inversion, (f, None, None, p), inverse)):
+    for module, arguments, options in (
+        (gradient, (f, p, v, jnp.ones(1, bool)), step),
+        (inversion, (f, None, None, p), inverse),
+    ):
         compiled = module._compiled
         compiled.cache_clear()
         try:
