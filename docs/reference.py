@@ -118,7 +118,7 @@ def _alias(name: str) -> list[str]:
             said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and after.value.value
             text = [_escaped(line, name) for line in inspect.cleandoc(str(said)).splitlines()] if said else []
             value = _plain(ast.unparse(node.value))  # pyright: ignore
-            constant = isinstance(getattr(node, "value", None), ast.Constant)
+            constant = isinstance(getattr(node, "value", None), (ast.Constant, ast.Call))
             lines = [f".. py:{'data' if constant else 'type'}:: {own}", f"   :module: {module}"]
             lines += [f"   :{'value' if constant else 'canonical'}: {value}", ""]
             return [*lines, *(f"   {line}" for line in text), ""]
