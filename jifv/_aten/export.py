@@ -29,7 +29,7 @@ def export(module: Any, shape: tuple[int, int, int, int]) -> tuple[Graph, dict[s
         TypeError: `module` is not a `torch.nn.Module`.
         ValueError: `module` is not in inference mode.
     """
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
