@@ -13,7 +13,8 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 
 # Nearly all the time of a test is that of compiling it, once, for a handful of numbers: LLVM need not optimize. Before
 # JAX is imported, and for the processes that tests start as well.
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]).strip()
+_QUICK = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK]).strip()
 
 import hypothesis
 import jax
@@ -37,10 +38,12 @@ jax.config.update("jax_num_cpu_devices", int(os.environ["JAX_NUM_CPU_DEVICES"]))
 
 
 # Shapes and types in signatures are checked at run time, in jifv and in jifv.models. As PEP 484 has it, and not as
-# beartype does by itself, an int will do where a float is asked for.
+# beartype does by itself, an int will do where a float is asked for. Not in the two interpreters: they hand programs
+# about, hardly ever an array, so often that the checks would take a quarter of the time of all tests.
 
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-_hook = jaxtyping.install_import_hook("jifv", _CHECKER).hook
+_CHECKED = [path.stem for path in (ROOT / "jifv").iterdir() if path.stem not in ("__init__", "_smoothing", "_aten")]
+_hook = jaxtyping.install_import_hook([f"jifv.{name}" for name in [*_CHECKED, "models"]], _CHECKER).hook
 
 
 class _ModelsFromTheTree(importlib.abc.MetaPathFinder):

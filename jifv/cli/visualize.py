@@ -14,10 +14,11 @@ from jifv.cli.errors import told, warnings_told
 from jifv.cli.interrupt import interruptible
 from jifv.cli.options import with_options
 from jifv.cli.output import show
-from jifv.experiments.pictures import RESTING, Visualized, visualize_features
+from jifv.experiments.pictures import Visualized, visualize_features
 from jifv.experiments.problem import network_of
 from jifv.experiments.report.tables import Table
 from jifv.experiments.setting import Setting
+from jifv.visualization import Settings
 
 _STEPS = ("adam_steps", "lbfgs_steps", "learning_rate", "anneal", "adam_precision")
 _BATCH = 16
@@ -26,7 +27,7 @@ _BATCH = 16
 @with_options(
     pictures.options_named(*pictures.SETTING, "std", *_STEPS, "batch_size"),
     panel=pictures.PANEL,
-    defaults=pictures.defaults() | asdict(RESTING) | {"batch_size": _BATCH, "adam_precision": "highest"},
+    defaults=pictures.defaults() | asdict(Settings()) | {"batch_size": _BATCH, "adam_precision": "highest"},
 )
 def visualize(
     network: Annotated[str, typer.Option(help="Name in `jifv models list`.")],
@@ -62,7 +63,7 @@ def visualize(
     pictures.check_transformations(transformations)
     asked = {"priors": pictures.parse_priors(prior), "transformations": transformations, "draws": draws}
     setting = pictures.with_changes(Setting(network, layer), options, **asked)
-    settings = replace(RESTING, **{name: options[name] for name in _STEPS if name in options})
+    settings = replace(Settings(), **{name: options[name] for name in _STEPS if name in options})
     machine.prepare()
     if distributed:
         machine.join()

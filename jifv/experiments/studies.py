@@ -141,6 +141,9 @@ _GN4C_QUICK = {"adam_steps": 800, "lbfgs_steps": 100, "reoptimize_steps": 10, "s
 _GN4C_QUICK |= {"input_size": 112}
 _SRNET_QUICK = {"adam_steps": 200, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 8}
 
+_FAST = {"learning_rate": 0.1, "anneal": 1.0}
+"""Of twins for class scores: nothing needs fewer gradients (benchmarks/gradients.py)."""
+
 _DNDE_CELLS = grid(_DNDE, features=(8, 16, 32, 64, 128, 256, 342), power=_POWERS) + grid(
     replace(_DNDE, features=32), aggregation=("mean", "pick"), power=_POWERS
 )
@@ -188,14 +191,14 @@ STUDIES = {
         "3.5, Fig. 2b",
         "scatter",
         with_rounded([_DNCL]),
-        with_rounded(smaller([_DNCL], **_DNCL_QUICK)),
+        with_rounded(smaller([_DNCL], **_DNCL_QUICK), adam_steps=200, **_FAST),
     ),
     "dn4cl": Study(
         "The same for a network that never saw a deer",
         "3.5, Fig. 2c",
         "scatter",
         with_rounded([_DN4CL]),
-        with_rounded(smaller([_DN4CL], **_DNCL_QUICK)),
+        with_rounded(smaller([_DN4CL], **_DNCL_QUICK), **_FAST),
     ),
     "dnde": Study(
         "The first n filters of dense3: power of the cosine and aggregation",

@@ -10,7 +10,7 @@
 `jifv visualize` and `jifv invert` do the same.
 """
 
-from jifv.experiments.pictures.features import RESTING, visualize_features
+from jifv.experiments.pictures.features import visualize_features
 from jifv.experiments.pictures.inversions import invert_pictures
 from jifv.experiments.pictures.judging import Verdict, verdict
 from jifv.experiments.pictures.results import Inverted, Visualized
@@ -18,7 +18,6 @@ from jifv.experiments.pictures.sources import Pictures, find_pictures
 from jifv.experiments.setting import Setting
 
 __all__ = [
-    "RESTING",
     "Inverted",
     "Pictures",
     "Setting",

@@ -29,9 +29,6 @@ from jifv.models import Network
 from jifv.objectives import canonical_objectives
 from jifv.visualization import Settings, visualize
 
-RESTING = Settings(adam_steps=500, lbfgs_steps=0, anneal=0.7)
-"""Adam alone, whose rate falls for long: what brings a network with rounded kinks to rest."""
-
 STORE = "realizations.zarr"
 """Name of the store in the folder of a run."""
 
@@ -42,7 +39,7 @@ def visualize_features(
     *,
     directions: Iterable[str | Path] = (),
     network: Network | None = None,
-    settings: Settings = RESTING,
+    settings: Settings = Settings(),
     folder: str | Path | None = None,
     batch_size: int = 16,
     mesh: Mesh | None = None,
