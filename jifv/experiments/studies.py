@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.options import BY_NAME
-from jifv.visualization import PAPER
+from jifv.visualization import PAPER, Settings
 
 Preset = Literal["quick", "paper"]
 
@@ -76,8 +76,8 @@ def with_rounded(cells: Iterable[Experiment], **changes: Any) -> tuple[Experimen
         The experiments, followed by their twins, whose names end in "-rounded".
     """
     cells = tuple(cells)
-    rounded = {"smoothing": 0.1, "adam_steps": 200, "lbfgs_steps": 0, "learning_rate": 0.2, "anneal": 0.7} | changes
-    return cells + tuple(with_options(cell, {"name": f"{cell.name}-rounded"} | rounded) for cell in cells)
+    rounded = tuple(replace(cell, name=f"{cell.name}-rounded", settings=Settings(adam_steps=200)) for cell in cells)
+    return cells + smaller(rounded, **{"smoothing": 0.1} | changes)
 
 
 def _label(option: str, value: Any) -> str:
@@ -120,7 +120,7 @@ _GN4C_SMOOTH = replace(
     name="gn4c-smooth",
     smoothing=0.1,
     dead_tolerance=0.02,
-    settings=replace(PAPER, adam_steps=3500, lbfgs_steps=0, anneal=0.7),
+    settings=Settings(adam_steps=1500),
 )
 _GN4C_SMOOTH_QUICK = replace(
     _GN4C_SMOOTH,
@@ -128,7 +128,7 @@ _GN4C_SMOOTH_QUICK = replace(
     canonical=1,
     input_size=112,
     reoptimize_steps=5,
-    settings=replace(_GN4C_SMOOTH.settings, adam_steps=2000),
+    settings=Settings(adam_steps=800),
 )
 
 _DNCL_QUICK = {"adam_steps": 300, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 16, "canonical": 4}
