@@ -20,7 +20,7 @@ from jifv.experiments.results import Calibrated, Realized, Reoptimized, Results,
 from jifv.experiments.store import Store
 from jifv.inversion import stationarity
 from jifv.models import Network
-from jifv.visualization import visualize
+from jifv.visualization import PAPER, visualize
 
 
 def run(
@@ -186,7 +186,8 @@ def _reoptimize(
                 *padded(_full(experiment), parameters[rows], usable(objectives, problem.objectives[rows])),
                 significance=experiment.significance,
                 steps=experiment.reoptimize_steps,
-                settings=experiment.settings,
+                # The paper's rate, whatever brought them here: how far a picture moves depends on it.
+                settings=replace(PAPER, precision=experiment.settings.precision),
                 mesh=problem.mesh,
                 progress=progress,
                 description=f"{experiment.name}: re-optimize {rows[0]}–{rows[-1]} for the {name}",
