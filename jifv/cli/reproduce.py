@@ -22,7 +22,7 @@ from jifv.experiments.estimate import Cost, Step, estimate, measure_step, text
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.problem import check, network_of, problem_of
 from jifv.experiments.report import files, tables
-from jifv.experiments.run import identity, run
+from jifv.experiments.run import TIMES, identity, run
 from jifv.experiments.store import Store
 from jifv.experiments.studies import STUDIES, Preset, Study
 from jifv.models import Network
@@ -136,7 +136,9 @@ def _check(plan: _Plan, weights: Path | None, networks: dict[tuple, Network], *,
         if key not in networks:
             networks[key] = network_of(cell, weights=weights)
         check(cell, networks[key])
-        if not overwrite:
+        if overwrite:  # all of them before any is removed
+            Store.check_removal(_path(plan, cell))
+        else:
             _check_same_run(_path(plan, cell), cell, networks[key])
 
 
@@ -153,7 +155,7 @@ def _run(
             network = networks[_key(cell)]
             digests[cell.network] = network.digest
             results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
-            seconds += store.total_seconds()
+            seconds += store.total_seconds(TIMES)
         if not leads():
             return
         summary = files.write(plan.study, results, plan.folder, name=plan.name, preset=preset, weights=digests)

@@ -87,6 +87,17 @@ def test_same_command_again_goes_on_and_another_is_refused(undrawn, tmp_path):
     assert read(tmp_path)["cells"][0]["seed"] == 1
 
 
+def test_nothing_is_removed_if_something_may_not_be(undrawn, tmp_path):
+    call("powers", "--quiet", "--out", tmp_path)
+    mine = tmp_path / "toy-k2.zarr" / "mine.txt"
+    mine.write_text("mine")
+    before = tree(tmp_path)
+    result = call("powers", "--quiet", "--overwrite", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "mine.txt. Nothing was removed" in result.output
+    assert tree(tmp_path) == before
+
+
 def test_several_experiments(undrawn, tmp_path):
     result = call("powers", "--out", tmp_path)
     assert result.exit_code == 0, result.output
@@ -101,6 +112,17 @@ def test_all_runs_every_one_and_says_which_failed(undrawn, tmp_path):
     assert result.exit_code == 1
     assert "jifv: toy: " in result.output
     assert read(tmp_path / "powers")["study"] == "powers"
+
+
+def test_seconds_told_are_those_of_all_re_optimizations(undrawn, tmp_path, monkeypatch):
+    def write(store, stage, batch, arrays, seconds, **options):
+        return written(store, stage, batch, arrays, dict.fromkeys(seconds, 10.0), **options)
+
+    written = jifv.experiments.run.Store.write
+    monkeypatch.setattr(jifv.experiments.run.Store, "write", write)
+    result = call("toy", "--out", tmp_path)
+    # Two batches, each of visualizing, Jacobians, inverting, and four times re-optimizing.
+    assert f"{2 * (3 + 4) * 10} s; results in" in result.output
 
 
 def test_quiet_prints_nothing(undrawn, tmp_path):
