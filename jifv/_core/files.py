@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -64,7 +65,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
 
 
-def digest(arrays: Mapping[str, np.ndarray], salt: str = "") -> str:
+def digest(arrays: Mapping[str, Any], salt: str = "") -> str:
     """Compute the SHA-256 of a text followed by arrays with their names, types and shapes."""
     result = hashlib.sha256(salt.encode())
     for name, array in sorted(arrays.items()):
