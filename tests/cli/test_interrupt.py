@@ -12,6 +12,8 @@ PROGRAM = """
     from jifv.cli import interrupt
     from jifv.cli.interrupt import interruptible
 
+    # A program that runs is one instruction then, as a compilation is. JAX would wait for it and heed Ctrl-C.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     interrupt._GRACE = {grace}
     if not interrupt._GRACE:
         interrupt.complain = lambda text: [time.sleep(1), print(text, file=sys.stderr, flush=True), time.sleep(1)]
@@ -25,7 +27,7 @@ PROGRAM = """
         with interruptible("what is finished is kept"):
             print("ready", flush=True)
             if run:
-                run(x).block_until_ready()
+                run(x)
             try:
                 while True:
                     time.sleep(0.01)
