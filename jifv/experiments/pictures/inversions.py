@@ -157,6 +157,8 @@ class _Reader:
         for row in rows:
             try:
                 self.image(row)
+                if self._parameters is not None:
+                    self._parameters[row]
             except (ValueError, TypeError, OSError) as error:
                 wrong.append(str(error))
         if wrong:
@@ -208,8 +210,11 @@ def _stores(
     name = _name(shard)
     there = sorted(path.name for path in Path(folder).glob(f"{_NAME}*.zarr") if _STORE.fullmatch(path.name))
     if overwrite:
-        for each in there if shard is None else [name]:
-            Store.remove(Path(folder) / each)
+        old = [Path(folder) / each for each in (there if shard is None else [name])]
+        for path in old:  # all of them before any is removed
+            Store.check_removal(path)
+        for path in old:
+            Store.remove(path)
         there = []
     if merge and not there:
         raise ValueError(f"folder must hold what shards have found to be merged, got none in {folder}")
