@@ -120,7 +120,7 @@ _GN4C_SMOOTH = replace(
     name="gn4c-smooth",
     smoothing=0.1,
     dead_tolerance=0.02,
-    settings=Settings(adam_steps=1500),
+    settings=Settings(adam_steps=2000),
 )
 _GN4C_SMOOTH_QUICK = replace(
     _GN4C_SMOOTH,
@@ -128,7 +128,6 @@ _GN4C_SMOOTH_QUICK = replace(
     canonical=1,
     input_size=112,
     reoptimize_steps=5,
-    settings=Settings(adam_steps=800),
 )
 
 _DNCL_QUICK = {"adam_steps": 300, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 16, "canonical": 4}
