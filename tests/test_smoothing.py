@@ -23,92 +23,146 @@ from jifv._smoothing import rounded
 from jifv.smoothing import Site, Smoothed, smooth
 
 kinds = pytest.mark.parametrize("name", KINDS)
-several = pytest.mark.parametrize(
-    "name", ["relu", "clip", "abs", "leaky_relu", "max over axes", "maximum of three", "windows with a margin"]
-)
+SEVERAL = ["relu", "clip", "abs", "leaky_relu", "max over axes", "maximum of three", "windows with a margin"]
+
+
+# A program of one kind takes as long to compile as one of all of them: each has a row of the argument.
+
+
+def together(names):
+    return lambda x: {name: KINDS[name][0](row) for name, row in zip(names, x, strict=True)}
+
+
+def samples(names, dtype=np.float64):
+    return jnp.asarray([sample(name) for name in names], dtype)
+
+
+def by_name(x):
+    return dict(zip(KINDS, np.asarray(x), strict=True))
+
+
+@pytest.fixture(scope="module")
+def derived():
+    """Values, slopes, gradients and finite differences of all kinds, by name."""
+    with jax.enable_x64(True):
+        x = samples(KINDS)
+        smoothed = smooth(together(KINDS), x[None], WIDTH)
+        sources = {site.source for site in smoothed.sites}
+        direction, step = draw(*x.shape, seed=1), 1e-6
+        up, down = smoothed(x + step * direction), smoothed(x - step * direction)
+        value, slope = jax.jit(lambda x: jax.jvp(smoothed, (x,), (direction,)))(x)
+        weights = {name: draw(*result.shape, seed=2) for name, result in value.items()}
+        total = lambda x: sum(jnp.vdot(weights[name], result) for name, result in smoothed(x).items())  # noqa: E731
+        gradient = jax.jit(jax.grad(total))
+        difference = jax.tree.map(lambda up, down: (np.asarray(up) - np.asarray(down)) / (2 * step), up, down)
+        return {
+            "value": value,
+            "slope": slope,
+            "difference": difference,
+            "weights": weights,
+            "direction": by_name(direction),
+            "gradient": by_name(gradient(x)),
+            "before": by_name(gradient(x - 1e-9)),
+            "after": by_name(gradient(x + 1e-9)),
+        } | {"sources": sources}
 
 
 @kinds
-def test_values_and_derivatives(name, x64):
-    function, expected = KINDS[name]
-    x = sample(name)
-    smoothed = smooth(function, x[None], WIDTH)
-    assert smoothed.sites
-    direction, weights, step = draw(*x.shape, seed=1), draw(*np.shape(expected(x, WIDTH)), seed=2), 1e-6
-    value, slope = jax.jit(lambda x: jax.jvp(smoothed, (x,), (direction,)))(x)
-    np.testing.assert_allclose(value, expected(x, WIDTH), rtol=1e-6, atol=2e-7)
-    up, down = smoothed(x + step * direction), smoothed(x - step * direction)
-    np.testing.assert_allclose(slope, (np.asarray(up) - np.asarray(down)) / (2 * step), rtol=1e-6, atol=2e-5)
-    gradient = jax.jit(jax.grad(lambda x: jnp.vdot(weights, smoothed(x))))
-    np.testing.assert_allclose(np.vdot(gradient(x), direction), np.vdot(weights, slope), rtol=1e-10)
+def test_values_and_derivatives(name, derived):
+    value, slope, gradient = (derived[key][name] for key in ("value", "slope", "gradient"))
+    np.testing.assert_allclose(value, KINDS[name][1](sample(name), WIDTH), rtol=1e-6, atol=2e-7)
+    np.testing.assert_allclose(slope, derived["difference"][name], rtol=1e-6, atol=2e-5)
+    pulled = np.vdot(derived["weights"][name], slope)
+    np.testing.assert_allclose(np.vdot(gradient, derived["direction"][name]), pulled, rtol=1e-10)
     # It does not jump, wherever x is near a kink.
-    np.testing.assert_allclose(gradient(x - 1e-9), gradient(x + 1e-9), atol=1e-6)
+    np.testing.assert_allclose(derived["before"][name], derived["after"][name], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["relu", "clip", "abs", "leaky_relu", "hard_tanh", "selu"])
-def test_derivative_of_the_function_itself_jumps(name, x64):
-    x = jnp.asarray(sample(name))
-    slope = jax.grad(lambda x: KINDS[name][0](x).sum())
-    assert jnp.abs(slope(x - 1e-9) - slope(x + 1e-9)).max() > 0.1
+def test_derivative_of_the_function_itself_jumps(x64):
+    names = ["relu", "clip", "abs", "leaky_relu", "hard_tanh", "selu"]
+    x = samples(names)
+    slope = jax.jit(jax.grad(lambda x: sum(result.sum() for result in together(names)(x).values())))
+    assert (np.abs(slope(x - 1e-9) - slope(x + 1e-9)).max((1, 2, 3)) > 0.1).all()
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """What all kinds are themselves, and rounded over two widths, by name."""
+    with jax.enable_x64(True):
+        x = samples(KINDS)
+        return jax.jit(together(KINDS))(x), {
+            width: smooth(together(KINDS), x[None], width)(x) for width in (1e-2, 1e-6)
+        }
 
 
 @kinds
-def test_converges_to_the_function(name, x64):
-    function, expected = KINDS[name]
-    x = sample(name)
-    exact = np.asarray(function(jnp.asarray(x)))
+def test_converges_to_the_function(name, narrow):
+    exact, rounded_over = narrow
     errors = []
-    for width in (1e-2, 1e-6):
-        found = np.asarray(smooth(function, x[None], width)(x))
-        np.testing.assert_allclose(found, expected(x, width), rtol=1e-6, atol=2e-7)
-        errors.append(np.abs(found - exact).max())
+    for width, found in rounded_over.items():
+        np.testing.assert_allclose(found[name], KINDS[name][1](sample(name), width), rtol=1e-6, atol=2e-7)
+        errors.append(np.abs(found[name] - exact[name]).max())
     assert 0 < errors[0] < 0.2
     assert errors[1] <= 1.1e-4 * errors[0]
 
 
-@several
-def test_types_are_kept(name):
-    function, _ = KINDS[name]
+def test_types_are_kept():
     for dtype in (jnp.float32, jnp.bfloat16):
-        x = jnp.asarray(sample(name), dtype)
-        smoothed = smooth(function, x[None], WIDTH)
-        assert smoothed(x).dtype == jax.grad(lambda x, f=smoothed: f(x).sum().astype(jnp.float32))(x).dtype == dtype
-    assert smoothed(jnp.asarray(sample(name), jnp.float32)).dtype == jnp.float32
+        x = samples(SEVERAL, dtype)
+        smoothed = smooth(together(SEVERAL), x[None], WIDTH)
+        total = lambda x, f=smoothed: sum(each.sum().astype(jnp.float32) for each in f(x).values())  # noqa: E731
+        assert {each.dtype for each in jax.eval_shape(smoothed, x).values()} == {jnp.dtype(dtype)}
+        assert jax.eval_shape(jax.grad(total), x).dtype == dtype
+    other = jax.eval_shape(smoothed, x.astype(jnp.float32))
+    assert {each.dtype for each in other.values()} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.fixture(scope="module")
+def broken():
+    """Results of all kinds, smoothed and not, for an argument with NaN and one with infinities, by name."""
+    x = np.array(samples(KINDS, np.float32))
+    smoothed, exact = smooth(together(KINDS), x[None], WIDTH), jax.jit(together(KINDS))
+    nan, extreme = x.copy(), x.copy()
+    nan[:, 0, 1, 1] = np.nan
+    extreme[:, 0, 0, :2] = np.inf, -np.inf
+    return [jax.tree.map(np.isnan, jax.device_get((smoothed(x), exact(x)))) for x in (nan, extreme)]
 
 
 @kinds
-def test_values_that_are_not_finite(name):
-    function, _ = KINDS[name]
-    x = jnp.asarray(sample(name), jnp.float32)
-    smoothed, exact = smooth(function, x[None], WIDTH), jax.jit(function)
-    broken = x.at[0, 1, 1].set(jnp.nan)
-    # A comparison hides NaN, a rounded one does not.
-    assert (jnp.isnan(smoothed(broken)) >= jnp.isnan(exact(broken))).all()
-    assert jnp.isnan(smoothed(broken)).any()
-    if name in POINTWISE:
-        extreme = x.at[0, 0, :2].set(jnp.asarray([jnp.inf, -jnp.inf]))
-        np.testing.assert_array_equal(jnp.isnan(smoothed(extreme)), jnp.isnan(exact(extreme)))
+def test_values_that_are_not_finite(name, broken):
+    for case, (found, expected) in enumerate(broken):
+        # A comparison hides NaN, a rounded one does not.
+        if case == 0:
+            assert (found[name] >= expected[name]).all()
+            assert found[name].any()
+        elif name in POINTWISE:
+            np.testing.assert_array_equal(found[name], expected[name])
 
 
-@several
-def test_transformations_agree(name):
-    function, _ = KINDS[name]
-    batch = jnp.stack([jnp.asarray(sample(name), jnp.float32), jnp.asarray(draw(7, 6, 3, seed=3), jnp.float32)])
-    smoothed = smooth(function, batch, WIDTH)
-    one_by_one = jnp.stack([smoothed(x) for x in batch])
-    options = {"rtol": 1e-5, "atol": 1e-6}
-    np.testing.assert_allclose(jax.jit(jax.vmap(smoothed))(batch), one_by_one, **options)
-    total = lambda x: jnp.sum(jnp.sin(smoothed(x)))  # noqa: E731
-    gradients = jnp.stack([jax.grad(total)(x) for x in batch])
-    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(total)))(batch), gradients, **options)
+def test_transformations_agree():
+    batch = np.stack([samples(SEVERAL, np.float32), draw(len(SEVERAL), 7, 6, 3, seed=3, dtype=np.float32)])
+    smoothed = smooth(together(SEVERAL), batch, WIDTH)
+    total = lambda x: sum(jnp.sum(jnp.sin(each)) for each in smoothed(x).values())  # noqa: E731
+    stack = lambda trees: jax.tree.map(lambda *leaves: np.stack(leaves), *trees)  # noqa: E731
+
+    def assert_close(found, expected):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+
+    gradient = jax.jit(jax.grad(total))
+    one_by_one, gradients = stack([smoothed(x) for x in batch]), np.stack([gradient(x) for x in batch])
+    assert_close(jax.jit(jax.vmap(smoothed))(batch), one_by_one)
     mesh = jifv.sample_mesh(1)
     spec = jax.sharding.PartitionSpec("samples")
-    for check in (True, False):
-        shared = jax.shard_map(jax.vmap(jax.grad(total)), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=check)
-        np.testing.assert_allclose(jax.jit(shared)(batch), gradients, **options)
-    rows = jax.jacrev(smoothed)(batch[0])
-    np.testing.assert_allclose(rows, jax.jacfwd(smoothed)(batch[0]), **options)
-    np.testing.assert_allclose(jnp.tensordot(jnp.cos(one_by_one[0]), rows, one_by_one[0].ndim), gradients[0], **options)
+    sharded = [
+        jax.shard_map(jax.vmap(jax.grad(total)), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=check)
+        for check in (True, False)
+    ]
+    for function in (jax.vmap(jax.grad(total)), *sharded):
+        assert_close(jax.jit(function)(batch), gradients)
+    rows = jax.device_get(jax.jit(jax.jacrev(smoothed))(batch[0]))
+    assert_close(rows, jax.jit(jax.jacfwd(smoothed))(batch[0]))
+    first = {name: np.cos(each[0]) for name, each in one_by_one.items()}
+    assert_close(sum(np.tensordot(first[name], rows[name], first[name].ndim) for name in SEVERAL), gradients[0])
 
 
 @given(st.floats(-3, 3), st.floats(1e-3, 2))
