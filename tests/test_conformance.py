@@ -20,21 +20,56 @@ pytestmark = pytest.mark.filterwarnings("ignore::jifv.inversion.NotStationaryWar
 FUNCTIONS = {name for name in jifv.__all__ if inspect.isfunction(getattr(jifv, name))}
 METHODS = {name for name, value in vars(jifv.Significance).items() if inspect.isfunction(value) and name[0] != "_"}
 JITTABLE = [name for name, case in CASES.items() if case.jit]
+DIFFERENTIABLE = [name for name, case in CASES.items() if case.grad]
 
 
 def arguments(case, seed, dtype):
-    return tuple(jnp.asarray(array, dtype) for array in case.draw(np.random.default_rng(seed)))
+    return tuple(jnp.asarray(array.astype(dtype)) for array in case.draw(np.random.default_rng(seed)))
+
+
+def result(name, arrays):
+    return CASES[name].compare(CASES[name].call(*arrays))
+
+
+# A program of one function takes as long to compile as one of all of them: they are compiled together.
+
+
+@jax.jit
+def together(samples):
+    """What each function that can be compiled gives for its arguments, by name."""
+    return {name: result(name, arrays) for name, arrays in samples.items()}
 
 
 @cache
-def compiled(name):
-    """What a case computes, compiled where that can be."""
-    case = CASES[name]
+def singles():
+    """Three samples of each function's arguments, and the results, by name."""
+    samples = [{name: arguments(CASES[name], seed, np.float32) for name in JITTABLE} for seed in range(3)]
+    return samples, [jax.device_get(together(each)) for each in samples]
 
-    def function(*arrays):
-        return case.compare(case.call(*arrays))
 
-    return jax.jit(function) if case.jit else function
+@cache
+def in_x64(dtype):
+    return jax.device_get(together({name: arguments(CASES[name], 0, dtype) for name in JITTABLE}))
+
+
+@cache
+def batches():
+    samples = jax.tree.map(lambda *each: np.stack(each), *singles()[0])
+    return jax.device_get(jax.jit(jax.vmap(together))(samples))
+
+
+@cache
+def gradients():
+    """The gradient of a sum of each function's results by its arguments, by name."""
+
+    def total(samples):
+        # Not the plain sum, which is constant where shares add up to 1.
+        leaves = [leaf for name, arrays in samples.items() for leaf in jax.tree.leaves(CASES[name].call(*arrays))]
+        return sum(
+            jnp.sum(leaf * np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape)) for leaf in leaves
+        )
+
+    return jax.device_get(jax.jit(jax.grad(total))({name: singles()[0][0][name] for name in DIFFERENTIABLE}))
 
 
 def assert_close(found, expected, tolerance):
@@ -60,38 +95,31 @@ def test_every_public_function_is_in_the_table():
 
 @pytest.mark.parametrize("name", JITTABLE)
 def test_compiled_is_eager_and_a_batch_is_its_samples(name):
-    case, function = CASES[name], compiled(name)
-    samples = [arguments(case, seed, jnp.float32) for seed in range(3)]
-    single = [function(*sample) for sample in samples]
-    assert_close(single[0], case.compare(case.call(*samples[0])), case.tolerance)
-    batch = jax.jit(jax.vmap(function))(*(jnp.stack(each) for each in zip(*samples, strict=True)))
-    assert_close(batch, jax.tree.map(lambda *each: jnp.stack(each), *single), case.tolerance)
+    samples, found = singles()
+    single = [each[name] for each in found]
+    assert_close(single[0], result(name, samples[0][name]), CASES[name].tolerance)
+    assert_close(batches()[name], jax.tree.map(lambda *each: np.stack(each), *single), CASES[name].tolerance)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_float32_stays_and_float64_works(name, x64):
     """Float64 is on, so that a constant of that type would show."""
-    case, function = CASES[name], compiled(name)
-    single = function(*arguments(case, 0, jnp.float32))
-    double = function(*arguments(case, 0, jnp.float64))
+    case = CASES[name]
+    single, double = (
+        in_x64(dtype)[name] if case.jit else result(name, arguments(case, 0, dtype))
+        for dtype in (np.float32, np.float64)
+    )
     assert floating(single) == ({np.dtype(np.float32)} if case.keeps else {np.dtype(np.float64)})
     assert floating(double) == {np.dtype(np.float64)}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(double))
     assert_close(single, double, case.tolerance)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.grad])
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradient_is_finite(name):
-    case = CASES[name]
-
-    def total(*arrays):
-        # Not the plain sum, which is constant where shares add up to 1.
-        leaves = jax.tree.leaves(case.call(*arrays))
-        return sum(jnp.sum(leaf * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape)) for leaf in leaves)
-
-    sample = arguments(case, 0, jnp.float32)
-    gradients = jax.jit(jax.grad(total, argnums=case.grad))(*sample)
-    for argument, gradient in zip(case.grad, gradients, strict=True):
+    sample, found = arguments(CASES[name], 0, np.float32), gradients()[name]
+    for argument in CASES[name].grad:
+        gradient = found[argument]
         assert gradient.shape == sample[argument].shape
         assert gradient.dtype == jnp.float32
         assert np.isfinite(gradient).all()

@@ -26,8 +26,8 @@ def reference(r, v, power, floor=None):
 
 @st.composite
 def pairs(draw):
-    dtype = draw(st.sampled_from([np.float32, np.float64]))
-    shape = draw(st.sampled_from([(1,), (4,), (2, 3), (2, 1, 5)]))
+    # Few, because every operation is compiled for each.
+    dtype, shape = draw(st.sampled_from([(np.float32, (1,)), (np.float32, (2, 1, 3)), (np.float64, (2, 1, 3))]))
     entries = st.floats(-10, 10, width=32).map(lambda x: x + 0.125 if abs(x) < 0.1 else x)
     return tuple(draw(hnp.arrays(dtype, shape, elements=entries)) for _ in range(2))
 
@@ -65,7 +65,7 @@ def test_cosine_is_the_reference(pair):
 
 @pytest.mark.parametrize("power", POWERS)
 def test_gradient_is_cos_power_times_b_v(x64, power):
-    d, r, v = Significance(power, None), draw(0, 6), draw(1, 6)
+    d, r, v = Significance(power, None), draw(0, 5), draw(1, 5)
     gradient = jax.grad(d)(r, v)
     scale = jnp.abs(cosine(r, v)) ** power
     np.testing.assert_allclose(gradient, scale * d.gradient_matrix(r) @ v, rtol=1e-12)
@@ -91,7 +91,7 @@ def test_gradient_matrix_eigenvalues(x64, power):
         np.testing.assert_allclose(abs(cosine(jnp.asarray(vectors[:, 0]), draw(0, 5))), 1, rtol=1e-12)
 
 
-@given(pairs(), st.floats(0, 6), st.integers(0, 3))
+@given(pairs(), st.floats(0, 6), st.sampled_from([0, 2]))
 @settings(max_examples=25)
 def test_product_and_solve_are_dense_linear_algebra(pair, power, columns):
     r, x = pair
@@ -112,7 +112,7 @@ def test_product_and_solve_are_dense_linear_algebra(pair, power, columns):
 
 @pytest.mark.parametrize("power", POWERS)
 def test_solve_inverts_product(x64, power):
-    d, r, x = Significance(power), draw(0, 3, 5), draw(1, 3, 5, 4)
+    d, r, x = Significance(power), draw(0, 2, 1, 3), draw(1, 2, 1, 3, 2)
     np.testing.assert_allclose(d.gradient_solve(r, d.gradient_product(r, x)), x, rtol=1e-12)
 
 
@@ -130,18 +130,18 @@ def test_zero_response(power, floor):
 
 @pytest.mark.parametrize("power", POWERS)
 def test_perpendicular_response(power):
-    r, v = jnp.asarray([0.0, 2.0]), jnp.asarray([1.0, 0.0])
+    r, v = jnp.asarray([0.0, 2.0, 0.0]), jnp.asarray([1.0, 0.0, 0.0])
     value, gradient = jax.value_and_grad(Significance(power, None))(r, v)
     assert value == 0
     np.testing.assert_array_equal(gradient, v if power == 0 else 0 * v)
 
 
 def test_floor_holds_where_the_cosine_is_below():
-    r, v = jnp.asarray([-1.0, 2.0]), jnp.asarray([1.0, 0.0])
+    r, v = jnp.asarray([-1.0, 2.0, 0.0]), jnp.asarray([1.0, 0.0, 0.0])
     value, gradient = jax.value_and_grad(Significance(2, 0.1))(r, v)
     np.testing.assert_allclose(value, -0.01, rtol=1e-6)
     np.testing.assert_allclose(gradient, 0.01 * v, rtol=1e-6)
-    above = jnp.asarray([1.0, 2.0])
+    above = jnp.asarray([1.0, 2.0, 0.0])
     np.testing.assert_allclose(Significance(2, 0.1)(above, v), Significance(2, None)(above, v), rtol=1e-6)
 
 
@@ -153,13 +153,13 @@ def test_where_the_floor_replaces_the_cosine(power, floor, expected):
 
 @pytest.mark.parametrize("power", POWERS)
 def test_a_negative_cosine_without_floor_keeps_the_sign(power):
-    d, r, v = Significance(power, None), draw(0, 4, dtype=np.float32), draw(1, 4, dtype=np.float32)
+    d, r, v = Significance(power, None), draw(0, 3, dtype=np.float32), draw(1, 3, dtype=np.float32)
     np.testing.assert_allclose(d(r, -v), -d(r, v), rtol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1e-25, 1e25])
 def test_the_squares_of_a_response_may_leave_the_range_of_float32(factor):
-    d, r, v = Significance(2, None), draw(0, 4, dtype=np.float32), draw(1, 4, dtype=np.float32)
+    d, r, v = Significance(2, None), draw(0, 3, dtype=np.float32), draw(1, 3, dtype=np.float32)
     scaled = factor * r
     np.testing.assert_allclose(cosine(scaled, v), cosine(r, v), rtol=1e-5)
     np.testing.assert_allclose(jax.grad(d)(scaled, v), jax.grad(d)(r, v), rtol=1e-4)
@@ -167,8 +167,8 @@ def test_the_squares_of_a_response_may_leave_the_range_of_float32(factor):
 
 
 def test_batches_broadcast():
-    d, r, v = Significance(2, None), draw(0, 3, 5, dtype=np.float32), draw(1, 3, 5, dtype=np.float32)
-    np.testing.assert_allclose(d(r, v[0]), d(r, jnp.tile(v[0], (3, 1))), rtol=1e-6)
+    d, r, v = Significance(2, None), draw(0, 2, 1, 3, dtype=np.float32), draw(1, 2, 1, 3, dtype=np.float32)
+    np.testing.assert_allclose(d(r, v[0]), d(r, jnp.tile(v[0], (2, 1, 1))), rtol=1e-6)
 
 
 # The object

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,17 +5,18 @@ import pytest
 from scipy.optimize import minimize
 from support.responses import ROTATION, SHORT, N, assert_same, bounded, kinked, run, samples
 
+from jifv._visualize.gradient import evaluate
 from jifv.significance import Significance
 from jifv.visualization import FlatResponseWarning, Settings, advance, finish, finished, start, visualize
 
 # Optima in closed form
 
 
-def test_the_optimum_is_reached():
-    parameters, objectives = samples(5, N)
-    result = run(
-        bounded, parameters, objectives, Settings(adam_steps=100, lbfgs_steps=50), significance=Significance(0.5)
-    )
+def test_the_optimum_is_reached_and_samples_that_cannot_be_improved_stop():
+    parameters, objectives = samples(3, N)
+    settings = Settings(adam_steps=100, lbfgs_steps=1000, tolerance=0)
+    result = run(bounded, parameters, objectives, settings, significance=Significance(0.5))
+    assert (result.lbfgs_steps < 200).all()
     np.testing.assert_allclose(result.value, 1 / np.sqrt(2), rtol=1e-6)
     np.testing.assert_allclose(result.parameters, np.sqrt(2) * objectives @ ROTATION, atol=1e-3)
     np.testing.assert_allclose(result.cosine, 1, rtol=1e-6)
@@ -39,6 +38,10 @@ def test_the_optimum_is_reached_in_float64(x64):
 
 CENTRES = np.random.default_rng(1).normal(size=(N, 30))
 STIFFNESS = np.logspace(-3, 1, 30)
+
+
+# Settings are compiled into a step, as the shape of a batch is, so tests have them in common.
+WITHOUT_ADAM = Settings(adam_steps=0, lbfgs_steps=4, tolerance=1e-5)
 
 
 def quadratic(p):
@@ -107,7 +110,7 @@ def test_report_is_that_of_the_parameters(x64):
         np.testing.assert_allclose(result.gradient_norm[i], np.linalg.norm(jacobians[i].T @ product), rtol=1e-9)
 
 
-@pytest.mark.parametrize(("floor", "power", "expected"), [(0.1, 2, True), (None, 2, False), (0.1, 0, False)])
+@pytest.mark.parametrize(("floor", "power", "expected"), [(0.1, 2, True), (None, 2, False)])
 def test_samples_on_the_floor_are_reported(floor, power, expected):
     def opposed(p):
         return jnp.where(p[0] > 0, 1.0, -1.0) * (2 + jnp.tanh(p[:N]))
@@ -123,19 +126,10 @@ def test_steps_are_counted_for_each_sample():
     noise, objectives = samples(3, N)
     # The first starts at its optimum, where there is nothing left to do.
     parameters = jnp.sqrt(2) * objectives @ jnp.asarray(ROTATION, jnp.float32) + noise.at[0].set(0)
-    settings = Settings(adam_steps=0, lbfgs_steps=4, tolerance=1e-5)
-    result = run(bounded, parameters, objectives, settings)
+    result = run(bounded, parameters, objectives, WITHOUT_ADAM)
     np.testing.assert_array_equal(result.lbfgs_steps, [0, 4, 4])
     np.testing.assert_array_equal(result.adam_steps, [0, 0, 0])
     np.testing.assert_array_equal(result.parameters[0], parameters[0])
-
-
-def test_samples_that_cannot_be_improved_stop():
-    parameters, objectives = samples(3, N)
-    settings = Settings(adam_steps=100, lbfgs_steps=1000, tolerance=0)
-    result = run(bounded, parameters, objectives, settings)
-    assert (result.lbfgs_steps < 200).all()
-    assert (result.gradient_norm < 1e-6).all()
 
 
 def test_a_gradient_of_zero_moves_nothing():
@@ -181,8 +175,7 @@ def test_an_iteration_of_lbfgs_costs_little_more_than_one_gradient():
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take the whole batch at once")
-@pytest.mark.parametrize(("entries", "most"), [(6, 4), (30_000, 2), (90_000, 1)])
-@pytest.mark.parametrize("count", [1, 4, 5, 7])
+@pytest.mark.parametrize(("count", "entries", "most"), [(1, 6, 4), (5, 6, 4), (7, 30_000, 2), (4, 90_000, 1)])
 def test_few_samples_are_computed_at_once(count, entries, most):
     seen = []
 
@@ -196,13 +189,14 @@ def test_few_samples_are_computed_at_once(count, entries, most):
         return bounded(p[:N]) * one
 
     parameters, objectives = samples(count, entries)
-    result = run(f, parameters, objectives, Settings(adam_steps=0, lbfgs_steps=0))
-    np.testing.assert_allclose(result.response, jax.vmap(bounded)(parameters[:, :N]), rtol=1e-5)
+    response, _, _ = evaluate(f, Significance(), "highest", parameters, objectives)
+    p = np.asarray(parameters)[:, :N]
+    np.testing.assert_allclose(response, p @ ROTATION.T / (1 + np.sum(p * p, 1, keepdims=True) / 2), rtol=1e-5)
     assert max(seen) <= most
 
 
-def test_the_end_game_of_a_sample_cannot_cost_more_than_its_share():
-    parameters, objectives = samples(3, 3, 2)
+def test_the_end_game_of_a_sample_cannot_cost_more_than_its_share(x64):
+    parameters, objectives = samples(3, 3, 2, dtype=jnp.float64)
     state = advance(kinked, start(kinked, parameters, objectives, settings=SHORT))
     assert int(state.step) <= 15 + 1.5 * 25 + 10
     assert finished(state)
@@ -254,7 +248,7 @@ def broken(p):
     return jnp.where(p[0] > 1.2, jnp.nan, bounded(p))
 
 
-@pytest.mark.parametrize("settings", [SHORT, replace(SHORT, adam_steps=0)])
+@pytest.mark.parametrize("settings", [SHORT, WITHOUT_ADAM])
 def test_a_network_that_gives_nan_for_a_sample_leaves_the_others_as_they_are(settings):
     parameters, objectives = samples(3, N)
     bad = parameters.at[1, 0].set(100.0)
@@ -284,9 +278,9 @@ def test_a_sample_keeps_its_last_finite_parameters():
 
 def test_a_sample_whose_last_step_of_adam_is_not_finite_returns():
     settings = Settings(adam_steps=7, anneal=0, lbfgs_steps=0, learning_rate=0.15)
-    result = run(broken_beyond_one, jnp.zeros((1, N)), jnp.ones((1, N)), settings)
+    result = run(broken_beyond_one, jnp.zeros((2, N)), jnp.ones((2, N)), settings)
     np.testing.assert_allclose(result.parameters, 0.9, rtol=1e-3)
-    np.testing.assert_array_equal(result.finite, [False])
+    np.testing.assert_array_equal(result.finite, [False, False])
 
 
 def test_line_searches_step_back_from_nan():
