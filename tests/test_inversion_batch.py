@@ -29,9 +29,9 @@ def oriented(inversion):
     return inversion._replace(objective=sign * np.asarray(inversion.objective))
 
 
-@pytest.mark.parametrize("mesh", [None, "one"])
-@pytest.mark.parametrize("reduced", [False, True])
-@pytest.mark.parametrize("rows", [None, 2])
+@pytest.mark.parametrize(
+    ("mesh", "reduced", "rows"), [(None, False, None), ("one", True, None), ("one", False, 2), (None, True, 2)]
+)
 def test_is_the_inversion_of_each(parameters, mesh, reduced, rows):
     basis = np.linalg.qr(np.eye(FEATURES)[:, 1:] - 1 / FEATURES)[0].astype(np.float32) if reduced else None
     options = {"significance": jifv.Significance(1), "basis": basis, "dead_tolerance": 0.01}

@@ -27,7 +27,7 @@ def derivatives():
         return parameters, network(parameters), jax.jacfwd(network)(parameters).reshape(FEATURES, 6), differences
 
 
-@pytest.mark.parametrize("rows", [None, 1, 2, 3, 4, 5, 6, 7, 8, 100])
+@pytest.mark.parametrize("rows", [None, 1, 3, 7, 100])
 def test_every_row_batch_size_gives_jacfwd_and_finite_differences(x64, derivatives, rows):
     parameters, expected, forward, differences = derivatives
     response, jacobian = linearize(network, parameters, row_batch_size=rows)
@@ -55,8 +55,7 @@ def test_any_shape_and_dtype(x64, shape, rows, dtype):
     np.testing.assert_allclose(linearization.jacobian, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [None, 3])
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("batch", "rows"), [(1, None), (4, 3)])
 def test_a_batch_is_its_samples(batch, rows):
     parameters = normal((batch, 2, 3))
     together = jax.jit(lambda p: linearize_batch(network, p, row_batch_size=rows))(parameters)

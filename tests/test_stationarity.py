@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.inverse_problem import POWERS, TWO, generator, gradient_matrix, invert_two, kill, orthonormal
+from support.inverse_problem import TWO, generator, gradient_matrix, invert_two, kill, orthonormal
 
 from jifv.inversion import stationarity
 from jifv.jacobian import compress
@@ -18,10 +18,16 @@ def reference(response, jacobian, objective, power):
     return np.linalg.norm(product.T @ objective) / np.linalg.norm(objective) / largest
 
 
-@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize(
-    ("shape", "power"),
-    [*((shape, 2.0) for shape in [(1, 1), (5, 3), (6, 9001)]), *(((6, 40), power) for power in POWERS)],
+    ("shape", "power", "compressed"),
+    [
+        ((1, 1), 2.0, False),
+        ((5, 3), 1.0, True),
+        ((6, 9001), 2.0, True),
+        ((6, 9001), 0.0, False),
+        ((6, 40), 4.0, False),
+        ((6, 40), 0.0, True),
+    ],
 )
 def test_it_is_the_definition(x64, shape, power, compressed):
     rng = generator(*shape)

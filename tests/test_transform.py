@@ -64,7 +64,7 @@ def test_jitter_shifts_by_whole_pixels():
     x = float32_image()
     padded = np.pad(x, ((2, 2), (2, 2), (0, 0)), mode="edge")
     windows = {(i, j): padded[i : i + 6, j : j + 7] for i in range(5) for j in range(5)}
-    found = jax.vmap(transform.jitter(2), in_axes=(0, None))(jax.random.split(KEY, 200), x)
+    found = jax.jit(jax.vmap(transform.jitter(2), in_axes=(0, None)))(jax.random.split(KEY, 200), x)
     where = [next(at for at, window in windows.items() if np.array_equal(window, one)) for one in np.asarray(found)]
     assert set(where) == set(windows)
 
@@ -72,19 +72,19 @@ def test_jitter_shifts_by_whole_pixels():
 def test_crops_are_enlarged_windows():
     x = float32_image()
     key = jax.random.key(4)
-    found = np.asarray(transform.crop(0.7)(key, x))
-    windows = [x[i : i + 4, j : j + 5] for i in range(3) for j in range(3)]
-    enlarged = [np.asarray(jax.image.resize(window, SHAPE, "linear")) for window in windows]
+    found = np.asarray(jax.jit(transform.crop(0.7))(key, x))
+    windows = np.stack([np.asarray(x)[i : i + 4, j : j + 5] for i, j in np.ndindex(3, 3)])
+    enlarged = np.asarray(jax.jit(lambda windows: jax.image.resize(windows, (9, *SHAPE), "linear"))(windows))
     assert min(np.abs(found - one).max() for one in enlarged) < 1e-6
-    np.testing.assert_allclose(transform.crop(1.0)(key, x), x, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(transform.crop(1.0))(key, x), x, atol=1e-6)
 
 
 def test_noise_and_brightness():
     x = float32_image()
-    added = jax.vmap(transform.noise(0.1), in_axes=(0, None))(jax.random.split(KEY, 300), x) - x
+    both = jax.jit(lambda key: (transform.noise(0.1)(key, x), transform.brightness(0.2)(key, x)))
+    added, lighter = (np.asarray(each) - x for each in jax.vmap(both)(jax.random.split(KEY, 300)))
     np.testing.assert_allclose(np.std(added), 0.1, rtol=0.02)
     np.testing.assert_allclose(np.mean(added), 0, atol=0.003)
-    lighter = jax.vmap(transform.brightness(0.2), in_axes=(0, None))(jax.random.split(KEY, 300), x) - x
     np.testing.assert_allclose(np.ptp(lighter, axis=(1, 2, 3)), 0, atol=1e-6)
     assert np.abs(lighter).max() <= 0.2
     np.testing.assert_allclose(np.std(lighter[:, 0, 0, 0]), 0.2 / np.sqrt(3), rtol=0.1)
@@ -103,21 +103,30 @@ ALL = {
 }
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_what_every_transformation_keeps(name):
-    x, tau = float32_image(), ALL[name]
-    found, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(tau(KEY, x) ** 2)))(x)
-    assert np.isfinite(found)
-    assert np.isfinite(gradient).all()
-    one = tau(KEY, x)
-    assert (one.shape, one.dtype) == (x.shape, x.dtype)
-    assert_same(one, tau(KEY, x))
+@jax.jit
+def all_of_them(key, x):
+    """All at once: a program of one of them takes as long to compile."""
+    return {name: tau(key, x) for name, tau in ALL.items()}
+
+
+def test_what_every_transformation_keeps():
+    x = float32_image()
+    slopes = jax.jit(
+        lambda x: {
+            name: jax.value_and_grad(lambda x, tau=tau: jnp.sum(tau(KEY, x) ** 2))(x) for name, tau in ALL.items()
+        }
+    )(x)
     keys = jax.random.split(KEY, 3)
-    many = jax.vmap(tau, in_axes=(0, None))(keys, x)
-    for key, each in zip(keys, many, strict=True):
-        np.testing.assert_allclose(tau(key, x), each, atol=1e-6)
-    if name != "nothing":
-        assert np.abs(many[0] - many[1]).max() > 1e-4
+    alone, again = [all_of_them(key, x) for key in keys], all_of_them(keys[0], x)
+    many = jax.jit(jax.vmap(all_of_them, in_axes=(0, None)))(keys, x)
+    for name in ALL:
+        assert all(np.isfinite(leaf).all() for leaf in slopes[name]), name
+        assert (again[name].shape, again[name].dtype) == (x.shape, x.dtype), name
+        assert_same(alone[0][name], again[name])
+        for one, each in zip(alone, many[name], strict=True):
+            np.testing.assert_allclose(one[name], each, atol=1e-6, err_msg=name)
+        if name != "nothing":
+            assert np.abs(many[name][0] - many[name][1]).max() > 1e-4, name
 
 
 def test_a_chain_is_applied_in_order():
@@ -210,6 +219,8 @@ def network(x):
 F = jifv.compose(PHI.apply, network, jifv.identity)
 TAU = chain(transform.shift(1), transform.scale(0.9, 1.1))
 FOUR = fixed(TAU, jax.random.split(jax.random.key(5), 4))
+MANY = anew(TAU, KEY, draws=2)
+FEW = jifv.Settings(adam_steps=6, lbfgs_steps=0)
 
 
 def problem(count=2):
@@ -220,23 +231,30 @@ def problem(count=2):
 def responses(p, ensemble=FOUR, step=0):
     """r_τ, one after the other."""
     keys = ensemble.keys(jnp.asarray(ensemble.bits()), step)
-    return np.stack([network(TAU(key, PHI.apply(p))) for key in keys])
+    return np.stack([transformed(key, p) for key in keys])
+
+
+@jax.jit
+def transformed(key, p):
+    return network(TAU(key, PHI.apply(p)))
 
 
 def test_the_mean_response(x64):
     (p, *_), _ = problem()
     mean = mean_response(F, FOUR)
-    np.testing.assert_allclose(mean(p), responses(p).mean(0), rtol=1e-10)
-    slow = jax.jacobian(lambda p: sum(network(TAU(k, PHI.apply(p))) for k in FOUR.keys(jnp.asarray(FOUR.bits()))) / 4)
-    np.testing.assert_allclose(jifv.linearize(mean, p).jacobian, slow(p).reshape(4, -1), rtol=1e-8, atol=1e-12)
+    response, jacobian = jax.jit(lambda p: jifv.linearize(mean, p))(p)
+    for found in (jax.jit(mean)(p), response):
+        np.testing.assert_allclose(found, responses(p).mean(0), rtol=1e-10)
+    slow = jax.jit(jax.jacobian(transformed, argnums=1))
+    expected = np.mean([slow(key, p) for key in FOUR.keys(jnp.asarray(FOUR.bits()))], 0)
+    np.testing.assert_allclose(jacobian, expected.reshape(4, -1), rtol=1e-8, atol=1e-12)
 
 
 def test_what_is_maximized_is_the_mean_over_the_draws(x64):
     parameters, targets = problem()
     d = jifv.Significance()
-    few = jifv.Settings(adam_steps=4, lbfgs_steps=0)
-    for ensemble in (FOUR, anew(TAU, KEY, draws=3)):
-        state = start(F, parameters, targets, transformations=ensemble, settings=few)
+    for ensemble in (FOUR, MANY):
+        state = start(F, parameters, targets, transformations=ensemble, settings=FEW)
         for step in (0, 2):
             found = finish(F, advance(F, state, step))
             for i in range(2):
@@ -282,23 +300,21 @@ def test_priors_and_transformations_together(x64):
     np.testing.assert_allclose(inversion.weights.value, 2, rtol=0.01)
 
 
-def test_a_run_that_draws_anew_goes_on_as_if_not_interrupted(tmp_path):
+def test_a_run_that_draws_anew_goes_on_as_if_not_interrupted(tmp_path, x64):
     parameters, targets = problem()
-    few = jifv.Settings(adam_steps=6, lbfgs_steps=0)
-    many = anew(TAU, KEY, draws=2)
-    begin = start(F, parameters, targets, transformations=many, settings=few)
+    begin = start(F, parameters, targets, transformations=MANY, settings=FEW)
     whole = finish(F, advance(F, begin))
     save_state(tmp_path / "state", advance(F, begin, 3))
     assert_same(finish(F, advance(F, load_state(tmp_path / "state", begin))), whole)
-    assert_same(whole, jifv.visualize(F, parameters, targets, transformations=many, settings=few))
-    other = start(F, parameters, targets, transformations=anew(TAU, jax.random.key(8), draws=2), settings=few)
+    assert_same(whole, jifv.visualize(F, parameters, targets, transformations=MANY, settings=FEW))
+    other = start(F, parameters, targets, transformations=anew(TAU, jax.random.key(8), draws=2), settings=FEW)
     with pytest.raises(ValueError, match="was written with transformations"):
         load_state(tmp_path / "state", other)
     with pytest.raises(ValueError, match="was written with transformations"):
-        load_state(tmp_path / "state", start(F, parameters, targets, settings=few))
+        load_state(tmp_path / "state", start(F, parameters, targets, settings=FEW))
     assert np.abs(finish(F, advance(F, other)).parameters - whole.parameters).max() > 1e-3
     # Samples have the same draws, whatever the batch.
-    alone = jifv.visualize(F, parameters[1:], targets[1:], transformations=many, settings=few)
+    alone = jifv.visualize(F, parameters[1:], targets[1:], transformations=MANY, settings=FEW)
     np.testing.assert_allclose(alone.parameters[0], whole.parameters[1], atol=1e-4)
 
 
