@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import jax
@@ -18,22 +19,44 @@ from jifv.experiments.studies import STUDIES, Study, grid, smaller
 [SMALL] = smaller([TOY], adam_steps=2, lbfgs_steps=1, samples=4, canonical=1, reoptimize_steps=1, batch_size=2)
 
 
-@pytest.fixture
-def toy(monkeypatch):
-    """Studies of one and of two experiments, on a network that needs no weights."""
+def put_in(monkeypatch, *, figures):
+    """Replace the studies by one of one and one of two experiments, on a network that needs no weights."""
     studies = {
         "toy": Study("A toy", "3.5", "scatter", (TOY,), (SMALL,)),
         "powers": Study("Two toys", "3.6", "beta", (TOY,), grid(SMALL, power=(0, 2))),
     }
     monkeypatch.setattr(jifv.cli.reproduce, "STUDIES", studies)
     monkeypatch.setattr(jifv.cli.reproduce, "network_of", lambda cell, *, weights: network(scores))
+    if not figures:
+        monkeypatch.setattr(jifv.experiments.report.files.figures, "for_study", lambda *_: {})
     return studies
 
 
 @pytest.fixture
-def undrawn(toy, monkeypatch):
+def toy(monkeypatch):
+    return put_in(monkeypatch, figures=True)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
     """The same without figures, which take as long as the toys."""
-    monkeypatch.setattr(jifv.experiments.report.files.figures, "for_study", lambda *_: {})
+    return put_in(monkeypatch, figures=False)
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """Each study computed once, undrawn: what the commands printed, and their folders."""
+    folder = tmp_path_factory.mktemp("computed")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        put_in(monkeypatch, figures=False)
+        return {name: (call(name, "--out", folder / name), folder / name) for name in ("toy", "powers")}
+
+
+@pytest.fixture
+def done(undrawn, computed, tmp_path):
+    """A folder for one test, with the results of the study `powers`."""
+    shutil.copytree(computed["powers"][1], tmp_path / "done")
+    return tmp_path / "done"
 
 
 def call(*arguments):
@@ -73,8 +96,8 @@ def test_prints_tables_and_writes_files(toy, tmp_path):
     assert (tmp_path / "a" / "toy.zarr" / "realize").is_dir()
 
 
-def test_same_command_again_goes_on_and_another_is_refused(undrawn, tmp_path):
-    assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
+def test_same_command_again_goes_on_and_another_is_refused(undrawn, computed, tmp_path):
+    shutil.copytree(computed["toy"][1], tmp_path, dirs_exist_ok=True)
     before = tree(tmp_path / "toy.zarr")
     assert call("toy", "--quiet", "--out", tmp_path).exit_code == 0
     assert tree(tmp_path / "toy.zarr") == before
@@ -98,15 +121,17 @@ def test_nothing_is_removed_if_something_may_not_be(undrawn, tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_several_experiments(undrawn, tmp_path):
-    result = call("powers", "--out", tmp_path)
+def test_several_experiments(computed):
+    result, folder = computed["powers"]
     assert result.exit_code == 0, result.output
-    assert [cell["power"] for cell in read(tmp_path)["cells"]] == [0, 2]
+    assert [cell["power"] for cell in read(folder)["cells"]] == [0, 2]
     assert "toy-k0" in result.output
-    assert {"toy-k0.zarr", "toy-k2.zarr"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"toy-k0.zarr", "toy-k2.zarr"} <= {path.name for path in folder.iterdir()}
 
 
-def test_all_runs_every_one_and_says_which_failed(undrawn, tmp_path):
+def test_all_runs_every_one_and_says_which_failed(done, tmp_path):
+    done.rename(tmp_path / "powers")
+    (tmp_path / "powers" / "summary.json").unlink()
     (tmp_path / "toy").write_text("in the way")
     result = call("all", "--quiet", "--out", tmp_path)
     assert result.exit_code == 1
@@ -125,9 +150,10 @@ def test_seconds_told_are_those_of_all_re_optimizations(undrawn, tmp_path, monke
     assert f"{2 * (3 + 4) * 10} s; results in" in result.output
 
 
-def test_quiet_prints_nothing(undrawn, tmp_path):
-    result = call("toy", "--out", tmp_path, "--quiet")
+def test_quiet_prints_nothing_and_the_number_of_devices_is_in_the_summary(undrawn, tmp_path):
+    result = call("toy", "--quiet", "--devices", 1, "--out", tmp_path)
     assert (result.exit_code, result.output) == (0, "")
+    assert [cell["devices"] for cell in read(tmp_path)["cells"]] == [[1]]
 
 
 def test_default_folder_is_that_of_the_experiment_and_its_size(undrawn, tmp_path, monkeypatch):
@@ -202,11 +228,6 @@ def test_one_of_several_processes_without_the_others_is_refused(toy, tmp_path, m
     assert "coordinator_address should be defined" in " ".join(result.output.replace("│", " ").split())
 
 
-def test_number_of_devices_is_in_the_summary(undrawn, tmp_path):
-    call("toy", "--quiet", "--devices", 1, "--out", tmp_path)
-    assert [cell["devices"] for cell in read(tmp_path)["cells"]] == [[1]]
-
-
 def test_no_more_devices_than_samples_in_a_batch():
     many = Mesh(np.array(jax.devices()[:1] * 8), ("samples",))  # of one device, so that there is no need for eight
     for batch_size, samples, devices in [(3, 20, 3), (20, 5, 5), (8, 8, 8), (16, 16, 8)]:
@@ -215,9 +236,9 @@ def test_no_more_devices_than_samples_in_a_batch():
 
 
 @pytest.mark.parametrize("charset", ["ascii", "cp1252"])
-def test_tables_are_whole_in_any_encoding_at_80_columns(undrawn, tmp_path, charset):
+def test_tables_are_whole_in_any_encoding_at_80_columns(done, charset):
     environment = {"COLUMNS": "80", "NO_COLOR": "1"}
-    arguments = ["reproduce", "powers", "--out", str(tmp_path)]
+    arguments = ["reproduce", "powers", "--out", str(done)]
     result = CliRunner(charset=charset).invoke(app, arguments, env=environment)
     assert result.exit_code == 0, result.output
     # Remarks and the last line are not wrapped, so that a path can be copied.
@@ -226,7 +247,7 @@ def test_tables_are_whole_in_any_encoding_at_80_columns(undrawn, tmp_path, chars
     assert not any(cut in result.output for cut in ("…", "...", "?"))
     for name in ("toy-k0", "toy-k2", "FV", "Jacobian", "Opt. 3", "Alg. 1", "re-opt.", "prediction", "response"):
         assert name in result.output
-    seconds = [each["seconds_per_sample"]["visualize"] for each in read(tmp_path)["cells"]]
+    seconds = [each["seconds_per_sample"]["visualize"] for each in read(done)["cells"]]
     assert all(f" {each:.2f} " in result.output for each in seconds)
 
 
@@ -257,22 +278,22 @@ def test_cost_of_hours_is_a_warning(undrawn, tmp_path, monkeypatch):
     assert "fewer --samples" in line
 
 
-def test_stores_are_locked_until_the_report_is_written(undrawn, tmp_path, monkeypatch):
+def test_stores_are_locked_until_the_report_is_written(done, monkeypatch):
     write, locked = jifv.cli.reproduce.files.write, []
 
     def watched(*arguments, **options):
-        locked.extend(path.name for path in tmp_path.glob("*.lock"))
+        locked.extend(path.name for path in done.glob("*.lock"))
         return write(*arguments, **options)
 
     monkeypatch.setattr(jifv.cli.reproduce.files, "write", watched)
-    call("powers", "--quiet", "--out", tmp_path)
+    call("powers", "--quiet", "--out", done)
     assert sorted(locked) == ["toy-k0.zarr.lock", "toy-k2.zarr.lock"]
-    assert not list(tmp_path.glob("*.lock"))
+    assert not list(done.glob("*.lock"))
 
 
 @pytest.mark.filterwarnings("default")
-def test_damage_is_told_in_one_clean_line_and_computed_again(undrawn, tmp_path):
-    call("toy", "--quiet", "--out", tmp_path)
+def test_damage_is_told_in_one_clean_line_and_computed_again(undrawn, computed, tmp_path):
+    shutil.copytree(computed["toy"][1], tmp_path, dirs_exist_ok=True)
     chunk = tmp_path / "toy.zarr" / "realize" / "images" / "c" / "1" / "0" / "0" / "0"
     whole = chunk.read_bytes()
     chunk.unlink()
