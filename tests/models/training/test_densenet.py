@@ -68,6 +68,7 @@ def trained(variables):
     return train(MODEL, variables, tiny(), **OPTIONS | {"stages": (Stage(8, 30),), "peak": 0.05})
 
 
+@pytest.mark.slow  # trains a network
 def test_the_loss_falls(variables, trained):
     unseen = tiny(count=30, seed=1)
     assert cross_entropy(variables, unseen) == pytest.approx(np.log(3))  # class weights start at zero
@@ -76,6 +77,7 @@ def test_the_loss_falls(variables, trained):
     assert np.mean(scores.argmax(-1) == unseen.labels) > 0.8
 
 
+@pytest.mark.slow  # trains a network
 def test_class_weights_keep_summing_to_zero(trained):
     """Their gradient does, weight decay scales it, momentum adds it up: the softmax's cokernel stays exact."""
     classifier = trained["params"]["classifier"]
@@ -85,6 +87,7 @@ def test_class_weights_keep_summing_to_zero(trained):
     np.testing.assert_allclose(classifier["bias"].sum(), 0, atol=1e-5)
 
 
+@pytest.mark.slow  # trains a network
 def test_the_tree_stays_the_same(variables, trained):
     assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, variables)
     assert all(isinstance(leaf, np.ndarray) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(trained))
@@ -101,7 +104,9 @@ class PowerCut(BaseException):
     pass
 
 
-def test_checkpoint_of_another_run_is_refused(variables, tmp_path):
+def test_checkpoint_of_another_run_is_refused(variables, tmp_path, monkeypatch):
+    step = lambda state, *_, **__: (state, jnp.float32(1), jnp.float32(0))  # noqa: E731
+    monkeypatch.setattr(train_densenet, "make_step", lambda *_: step)
     data, checkpoint = tiny(), tmp_path / "state"
     train(MODEL, variables, data, **OPTIONS, checkpoint=checkpoint, checkpoint_every=0.0)
     with pytest.raises(ValueError, match="must be of a run with options"):
@@ -177,10 +182,11 @@ def test_prediction_in_batches(variables):
     images = draw_bytes((7, 8, 8, 3))
     random = jax.tree.map(lambda leaf: np.random.default_rng(0).normal(size=leaf.shape) ** 2, variables)
     random = jax.tree.map(np.float32, random)
-    whole = np.asarray(MODEL.apply(random, jnp.asarray(images, jnp.float32) / 255))
+    apply = jax.jit(MODEL.apply)
+    whole = np.asarray(apply(random, np.float32(images) / 255))
     assert whole.shape == (7, 3)
     np.testing.assert_allclose(predict(MODEL, random, images, resolution=8, batch_size=3), whole, rtol=1e-4)
-    halved = np.asarray(MODEL.apply(random, resize(to_unit(jnp.asarray(images)), 4)))
+    halved = np.asarray(apply(random, resize(to_unit(jnp.asarray(images)), 4)))
     np.testing.assert_allclose(predict(MODEL, random, images, resolution=4), halved, rtol=1e-4)
     assert not np.allclose(halved, whole, rtol=1e-2)
 

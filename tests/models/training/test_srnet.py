@@ -101,6 +101,7 @@ def trained(variables):
     return train(MODEL, variables, tiny_pairs(), **OPTIONS | {"stages": (Stage(8, 150),), "peak": 1e-2})
 
 
+@pytest.mark.slow  # trains a network
 def test_the_loss_falls_below_that_of_bilinear_upscaling(variables, trained):
     unseen = tiny_pairs(8, seed=1)
     losses = [
@@ -114,6 +115,7 @@ def test_the_loss_falls_below_that_of_bilinear_upscaling(variables, trained):
     assert losses[2] < 0.8 * losses[1] < 0.8 * losses[0]
 
 
+@pytest.mark.slow  # trains a network
 def test_the_tree_stays_the_same(variables, trained):
     assert trained.keys() == {"params"}
     assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, variables)
