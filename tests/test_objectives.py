@@ -37,14 +37,14 @@ def reference_project(x, sparseness):
 
 @st.composite
 def vectors(draw):
-    dtype = draw(st.sampled_from([np.float32, np.float64]))
-    shape = draw(st.sampled_from([(1,), (2,), (6,), (1, 3), (2, 4)]))
+    # Few, because every operation is compiled for each.
+    dtype, shape = draw(st.sampled_from([(np.float64, (1,)), (np.float64, (6,)), (np.float32, (2, 4))]))
     # Small integers make many ties.
     entries = draw(st.sampled_from([st.integers(-2, 2), st.floats(-1e6, 1e6, width=32)]))
     return draw(hnp.arrays(np.float32, shape, elements=entries.map(np.float32))).astype(dtype)
 
 
-@pytest.mark.parametrize("n", [2, 10, 342])
+@pytest.mark.parametrize("n", [2, 342])
 def test_sampled_sparseness_is_uniform(n):
     objectives = sample.sparse_objectives(jax.random.key(n), 4000, n)
     assert objectives.shape == (4000, n)
@@ -114,7 +114,7 @@ def test_project_meets_the_constraints_and_keeps_the_order(v, target):
     assert (np.diff(np.take_along_axis(result, order, -1), axis=-1) <= 0).all()
 
 
-@given(st.sampled_from([2, 3, 5, 20, 200]), st.integers(0, 2**32 - 1), st.floats(0.001, 0.999))
+@given(st.sampled_from([2, 6, 200]), st.integers(0, 2**32 - 1), st.floats(0.001, 0.999))
 @settings(max_examples=30)
 def test_project_is_hoyers_iteration(n, seed, target):
     v = np.abs(np.random.default_rng(seed).normal(size=n))

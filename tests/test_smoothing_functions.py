@@ -142,22 +142,30 @@ def test_relu_is_not_reported_as_replaced():
     assert not smooth(lambda x: jax.nn.relu6(jax.nn.relu(x)), draw(2, 3)).replaced
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
+def test_smooth_functions_are_left_alone():
+    functions = [
         *(jax.nn.softplus, jax.nn.log_sigmoid, jax.nn.softmax, jax.nn.log_softmax, jax.nn.logsumexp, jax.nn.gelu),
         *(jax.nn.silu, jax.nn.sparse_plus, jax.nn.mish, jnp.tanh, jnp.linalg.norm),
         lambda x: jnp.logaddexp(x, x[::-1]),
-    ],
-)
-def test_smooth_functions_are_left_alone(function):
-    x = jnp.asarray(draw(3, 8), jnp.float32)
-    smoothed = smooth(function, x)
+    ]
+
+    # One program of all of them: each has a row.
+    def together(x):
+        return [function(row) for function, row in zip(functions, x, strict=True)]
+
+    x = np.repeat(draw(3, 1, 8, dtype=np.float32), len(functions), 1)
+    smoothed = smooth(together, x)
     assert not smoothed.sites
-    np.testing.assert_allclose(smoothed(x[0]), function(x[0]), rtol=1e-6)
-    np.testing.assert_allclose(
-        jax.grad(lambda x: smoothed(x).sum())(x[0]), jax.grad(lambda x: function(x).sum())(x[0]), rtol=1e-5, atol=1e-6
-    )
+
+    def both(x):
+        return smoothed(x), together(x)
+
+    values = zip(*jax.jit(both)(x[0]), strict=True)
+    total = lambda x, which: sum(each.sum() for each in both(x)[which])  # noqa: E731
+    gradients = zip(*(jax.jit(jax.grad(total), static_argnums=1)(x[0], which) for which in (0, 1)), strict=True)
+    for function, (value, exact), (gradient, expected) in zip(functions, values, gradients, strict=True):
+        np.testing.assert_allclose(value, exact, rtol=1e-6, err_msg=str(function))
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6, err_msg=str(function))
 
 
 def test_softmax_maximum_is_reported():

@@ -18,22 +18,30 @@ from jifv.visualization import advance, finish, finished, load_state, save_state
 # Saving and continuing
 
 
-@pytest.mark.parametrize("splits", [[1] * 40, [7, 8, 3, 2, 20], [15, 25], [0, 16, 24]])
-def test_interrupted_runs_are_the_same_to_the_bit(splits, tmp_path):
+@pytest.fixture(scope="module")
+def uninterrupted():
+    """A run at its beginning, after 40 steps and at its end."""
     parameters, objectives = samples(3, 3, 2)
     begin = start(kinked, parameters, objectives, settings=SHORT)
-    whole = advance(kinked, begin, sum(splits))
+    whole = advance(kinked, begin, 40)
     assert (whole.lbfgs_steps > 3).all()  # it ends within L-BFGS
     assert whole.active.any()
+    end = advance(kinked, whole)
+    assert_same(finish(kinked, end), run(kinked, parameters, objectives, SHORT))
+    return begin, whole, end
+
+
+@pytest.mark.parametrize("splits", [[1] * 40, [7, 8, 3, 2, 20], [15, 25], [0, 16, 24]])
+def test_interrupted_runs_are_the_same_to_the_bit(splits, uninterrupted, tmp_path):
+    begin, whole, end = uninterrupted
     state = begin
     for steps in splits:
         state = advance(kinked, state, steps)
         save_state(tmp_path / "state", state)
         state = load_state(tmp_path / "state", begin)
+    assert sum(splits) == 40
     assert_same(state, whole)
-    end = advance(kinked, whole)
     assert_same(advance(kinked, state), end)
-    assert_same(finish(kinked, end), run(kinked, parameters, objectives, SHORT))
 
 
 @pytest.mark.parametrize("splits", [[1] * 30, [4, 26], [16, 14]])

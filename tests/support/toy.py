@@ -21,7 +21,7 @@ TOY = Experiment(
     reoptimize_steps=3,
     critical_samples=8,
 )
-UNEVEN = replace(TOY, samples=11, batch_size=5, settings=replace(TOY.settings, adam_steps=60, lbfgs_steps=20))
+UNEVEN = replace(TOY, samples=11, batch_size=5, settings=replace(TOY.settings, adam_steps=20, lbfgs_steps=8))
 """Batches of 5, 5 and 1."""
 
 
