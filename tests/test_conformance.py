@@ -65,9 +65,8 @@ def gradients():
     def total(samples):
         # Not the plain sum, which is constant where shares add up to 1.
         leaves = [leaf for name, arrays in samples.items() for leaf in jax.tree.leaves(CASES[name].call(*arrays))]
-        return sum(
-            jnp.sum(leaf * np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape)) for leaf in leaves
-        )
+        weights = [np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape) for leaf in leaves]
+        return sum(jnp.sum(leaf * weight) for leaf, weight in zip(leaves, weights, strict=True))
 
     return jax.device_get(jax.jit(jax.grad(total))({name: singles()[0][0][name] for name in DIFFERENTIABLE}))
 
