@@ -1,0 +1,166 @@
+"""Realizations of known objectives, in settings where inversion succeeds and in others where it fails.
+
+They take most of the time of `confidence.py` and `audit.py`, so each setting is kept in a file, NAME.npz, and computed
+only where that is missing or of another setting.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import jifv
+from jifv.experiments.experiment import Experiment
+from jifv.experiments.problem import Problem, network_of, problem_of
+from jifv.significance import Significance
+from jifv.visualization import Settings
+
+_SHARED = Path(os.environ.get("JIFV_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+
+
+class Setting(NamedTuple):
+    """Where realizations come from.
+
+    Attributes:
+        seen: Whether τ is calibrated on it.
+        experiment: Network, layer, features, steps; only its visualization is run.
+        removed: Directions of Rⁿ that are not in V: "ones" and features, by index.
+        weights: File below ../shared with the network's weights; None for those of the package.
+    """
+
+    seen: bool
+    experiment: Experiment
+    removed: tuple = ()
+    weights: str | None = None
+
+    @property
+    def basis(self) -> np.ndarray | None:
+        """Orthonormal basis of V; None for Rⁿ."""
+        if not self.removed:
+            return None
+        rows = [np.ones(10) if each == "ones" else np.eye(10)[each] for each in self.removed]
+        return np.linalg.svd(np.array(rows))[2][len(rows) :].T.astype(np.float32)
+
+
+def _setting(name, *, seen, samples, steps, smoothing=0.1, power=2.0, removed=(), weights=None, **changes) -> Setting:
+    options = {"network": "densenet", "layer": "dense3", "std": 0.5, "dead_tolerance": 0.02, "batch_size": 16}
+    experiment = Experiment(
+        name,
+        samples=samples,
+        smoothing=smoothing,
+        significance=Significance(power),
+        settings=Settings(adam_steps=steps, lbfgs_steps=0, anneal=0.7),
+        **options | changes,
+    )
+    return Setting(seen, experiment, removed, weights)
+
+
+_SCORES = {"layer": "classifier", "aggregation": "identity", "std": 0.01}
+
+SETTINGS = {
+    setting.experiment.name: setting
+    for setting in (
+        _setting("dense3-32", seen=True, samples=32, steps=300, features=32),
+        _setting("dense3-32-short", seen=True, samples=48, steps=30, features=32),
+        _setting("dense3-32-kinks", seen=True, samples=32, steps=200, features=32, smoothing=0.0),
+        _setting("dense3-8", seen=False, samples=32, steps=200, features=8),
+        _setting("dense3-16-short-kinks", seen=False, samples=48, steps=50, features=16, smoothing=0.0),
+        _setting("scores", seen=True, samples=32, steps=200, removed=("ones",), **_SCORES),
+        _setting(
+            "scores-no-deer-kinks",
+            seen=False,
+            samples=32,
+            steps=150,
+            smoothing=0.0,
+            removed=("ones", 4),
+            **_SCORES | {"network": "densenet-no-deer"},
+        ),
+        _setting("dense2-32", seen=False, samples=32, steps=150, features=32, layer="dense2"),
+        _setting(
+            "gn4c-64-kinks",
+            seen=False,
+            samples=24,
+            steps=300,
+            features=64,
+            smoothing=0.0,
+            network="googlenet-bvlc",
+            layer="inception4c",
+            input_size=64,
+            weights="weights/bvlc_googlenet.npz",
+        ),
+        _setting("dense3-32-k0", seen=False, samples=24, steps=200, features=32, power=0.0),
+        _setting("dense3-16-mean", seen=False, samples=24, steps=150, features=16, aggregation="mean"),
+        _setting(
+            "srnet-64", seen=False, samples=16, steps=150, network="srnet", layer="block8", parametrization="geometry"
+        ),
+    )
+}
+"""By their names, in the order in which they are worth their time."""
+
+
+class Realizations(NamedTuple):
+    """What is kept of a setting.
+
+    Attributes:
+        setting: Where they come from.
+        parameters: p, one per sample.
+        objectives: Targets v.
+        response: r.
+        jacobian: J, compressed.
+        on_floor: Where the cosine ends on its floor, so that inversion does not hold.
+    """
+
+    setting: Setting
+    parameters: np.ndarray
+    objectives: np.ndarray
+    response: np.ndarray
+    jacobian: np.ndarray
+    on_floor: np.ndarray
+
+
+def problem(setting: Setting) -> Problem:
+    """The response function of a setting, its objectives and where to start."""
+    weights = None if setting.weights is None else _SHARED / setting.weights
+    return problem_of(setting.experiment, network_of(setting.experiment, weights=weights))
+
+
+def realizations(name: str, folder: str | Path, *, compute: bool = True) -> Realizations | None:
+    """Read a setting's realizations, or make and keep them; None if they are not there and not to be made."""
+    setting = SETTINGS[name]
+    path = Path(folder) / f"{name}.npz"
+    identity = _identity(setting)
+    if path.exists():
+        with np.load(path) as file:
+            if str(file["identity"]) == identity:
+                return Realizations(setting, *(file[field] for field in Realizations._fields[1:]))
+    if not compute:
+        return None
+    given = problem(setting)
+    found = jifv.visualize(
+        given.f,
+        given.start,
+        given.objectives,
+        significance=setting.experiment.significance,
+        settings=setting.experiment.settings,
+        batch_size=setting.experiment.batch_size,
+        progress=True,
+        description=name,
+    )
+    jacobian = np.concatenate([np.asarray(given.to_compressed(each[None])) for each in found.parameters])
+    arrays = (found.parameters, given.objectives, found.response, jacobian, found.on_floor)
+    result = Realizations(setting, *map(np.asarray, arrays))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez(file, identity=identity, **dict(list(result._asdict().items())[1:]))
+    part.replace(path)
+    jax.clear_caches()
+    return result
+
+
+def _identity(setting: Setting) -> str:
+    return json.dumps([asdict(setting.experiment), setting.weights, jax.__version__], sort_keys=True)
