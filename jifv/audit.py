@@ -136,8 +136,8 @@ class Known(NamedTuple):
     """Known realizations of a setting, to put a picture beside.
 
     Attributes:
-        hints: What `judge_picture` looks at, one row per realization: log stationarity, angle between response and answer
-            in degrees, and share of the answer's squared length with negative sign.
+        hints: What `judge_picture` looks at, one row per realization: log stationarity, angle between response and
+            answer in degrees, and share of the answer's squared length with negative sign.
         scores: Of each realization beside all others, ascending.
     """
 
