@@ -19,7 +19,7 @@ from jifv.experiments.problem import Problem, network_of, problem_of
 from jifv.significance import Significance
 from jifv.visualization import Settings
 
-_SHARED = Path(os.environ.get("JIFV_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+SHARED = Path(os.environ.get("JIFV_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 
 
 class Setting(NamedTuple):
@@ -124,7 +124,7 @@ class Realizations(NamedTuple):
 
 def problem(setting: Setting) -> Problem:
     """The response function of a setting, its objectives and where to start."""
-    weights = None if setting.weights is None else _SHARED / setting.weights
+    weights = None if setting.weights is None else SHARED / setting.weights
     return problem_of(setting.experiment, network_of(setting.experiment, weights=weights))
 
 
