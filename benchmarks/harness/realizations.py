@@ -6,6 +6,7 @@ only where that is missing or of another setting.
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +23,19 @@ from jifv.visualization import Settings
 SHARED = Path(os.environ.get("JIFV_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 
 
+def basis(removed: Sequence[str | int], features: int = 10) -> np.ndarray:
+    """An orthonormal basis of what is left of Rⁿ without "ones", (1, …, 1), and some features, by index."""
+    rows = [np.ones(features) if each == "ones" else np.eye(features)[each] for each in removed]
+    return np.linalg.svd(np.array(rows))[2][len(rows) :].T.astype(np.float32)
+
+
 class Setting(NamedTuple):
     """Where realizations come from.
 
     Attributes:
         seen: Whether τ is calibrated on it.
         experiment: Network, layer, features, steps; only its visualization is run.
-        removed: Directions of Rⁿ that are not in V: "ones" and features, by index.
+        removed: Directions of Rⁿ that are not in V, see `basis`.
         weights: File below ../shared with the network's weights; None for those of the package.
     """
 
@@ -40,10 +47,7 @@ class Setting(NamedTuple):
     @property
     def basis(self) -> np.ndarray | None:
         """Orthonormal basis of V; None for Rⁿ."""
-        if not self.removed:
-            return None
-        rows = [np.ones(10) if each == "ones" else np.eye(10)[each] for each in self.removed]
-        return np.linalg.svd(np.array(rows))[2][len(rows) :].T.astype(np.float32)
+        return basis(self.removed) if self.removed else None
 
 
 def _setting(name, *, seen, samples, steps, smoothing=0.1, power=2.0, removed=(), weights=None, **changes) -> Setting:
