@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import ive
 from support.inverse_problem import invert_two, kill, orthonormal, with_singular_values
 
+from jifv._invert.calibrating import uncalibrated
 from jifv.confidence import draw, posterior
 from jifv.inversion import invert
 from jifv.significance import Significance
@@ -29,7 +30,8 @@ def drawn(values, scales, seed=0):
     """Coordinates of draws along the singular vectors, for given singular values and τ."""
     values = np.asarray(values, np.float32)
     inversion = invert(np.ones_like(values), np.diag(values), significance=Significance(0))
-    given = posterior(inversion, np.ones_like(values), 1.0)._replace(scales=jnp.asarray(scales, jnp.float32))
+    calibration = uncalibrated(jnp.asarray(scales, jnp.float32))
+    given = posterior(inversion, np.ones_like(values), calibration)
     return np.asarray(drawing(COUNT)(jax.random.key(seed), given))
 
 

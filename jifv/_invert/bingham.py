@@ -27,7 +27,7 @@ def draw_coordinates(
     least = jnp.where(jnp.isfinite(least), least, 0)
     # On the sphere a common shift of λ is a factor, which the shares of τ keep.
     rates = jnp.where(active, stiffness - least, jnp.inf) / (2 * scales[:, None] ** 2)
-    b = jax.vmap(_best_envelope)(rates, jnp.broadcast_to(q, scales.shape))
+    b = jax.vmap(best_envelope)(rates, jnp.broadcast_to(q, scales.shape))
     widths = jnp.where(active, 1 / jnp.sqrt(1 + 2 * rates / b[:, None]), 0)
     peak = -(q - b) / 2 + q / 2 * jnp.log(q / b)
     volumes = peak + jnp.sum(jnp.log(jnp.where(active, widths, 1)), axis=-1)
@@ -50,7 +50,7 @@ def draw_coordinates(
     return jax.lax.while_loop(lambda state: state[1] < count, more, start)[2]
 
 
-def _best_envelope(rates: Array, q: Array) -> Array:
+def best_envelope(rates: Array, q: Array) -> Array:
     """Solve Σ 1/(b + 2λᵢ) = 1 for b in [1, q] by bisection; the least λ is 0. Any b in there gives exact draws."""
 
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -1,0 +1,95 @@
+"""docs/confidence.md: how sure an answer is, audits, and networks compared."""
+
+from harness.numbers import degrees, fixed, significant
+from harness.tables import markdown
+
+from regions.registry import block
+
+
+@block("confidence", "confidence")
+def confidence(result):
+    """Coverage in each setting."""
+    columns = ("setting", "calibrated on", "samples", "median angle", "above 30°", "in the cone", "in intervals")
+    rows = []
+    for row in result.rows:
+        seen = {True: "yes", False: "no", None: ""}[row["seen"]]
+        shares = (_percent(row[name]) for name in ("above 30°", "in the cone", "in intervals", "undecided", "own"))
+        above, cone, intervals, undecided, own = shares
+        numbers = (str(row["samples"]), degrees(row["angle"]), above, cone, intervals, undecided)
+        rows.append((row["setting"], seen, *numbers, fixed(row["sorted"]), own))
+    return markdown((*columns, "undecided", "sorted", "in the cone, own τ"), rows, left=2)
+
+
+@block("confidence-risk", "confidence-risk")
+def risk(result):
+    """What is left if the least sure are dropped."""
+    names = list(dict.fromkeys(row["sorted by"] for row in result.rows))
+    kept = sorted({row["kept"] for row in result.rows}, reverse=True)
+    found = {(row["sorted by"], row["kept"]): row for row in result.rows}
+    rows = []
+    for name in names:
+        shares = [_percent(found[name, each]["above 30°"]) for each in kept]
+        rows.append((name, *shares, _percent(found[name, 0.8]["errors gone"])))
+    columns = ("sorted by", *(f"{_percent(each)} kept" for each in kept), "errors gone at 80 %")
+    return markdown(columns, rows)
+
+
+@block("audit-claims", "audit-claims")
+def claims(result):
+    """Honest claims and others."""
+    ranks = ("by stationarity", "by p-value", "by response", "by cosine")
+    rows = []
+    for row in result.rows:
+        own = row["kind"] == "honest"
+        shown = ["" if own else fixed(row[name]) for name in ranks]
+        rest, p_value = (significant(row[name], 2) for name in ("stationarity", "p-value"))
+        rows.append((row["kind"], str(row["pictures"]), rest, p_value, _percent(row["p above 0.05"]), *shown))
+    columns = ("claim", "pictures", "median stationarity", "median p", "p above 0.05")
+    return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
+
+
+@block("audit-pictures", "audit-pictures")
+def pictures(result):
+    """Realizations and what is none."""
+    ranks = ("by score", "by stationarity", "by cosine", "by negative")
+    rows = []
+    for row in result.rows:
+        own = row["kind"] == "realizations"
+        shown = ["" if own else fixed(row[name]) for name in ranks]
+        rest = significant(row["stationarity"], 2)
+        rows.append((row["kind"], str(row["pictures"]), rest, _percent(row["called"]), *shown))
+    columns = ("picture", "pictures", "median stationarity", "called optimal for nothing")
+    return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
+
+
+@block("compare-copy", "compare-copy")
+def copies(result):
+    """A permuted and rescaled copy, and a network that is none."""
+    rows = []
+    for row in result.rows:
+        errors = (_percent(row[name]) for name in ("median error", "worst error"))
+        found = f"{row['right']} of {row['features']}"
+        rows.append((row["network"], str(row["samples"]), found, *errors, fixed(row["similarity"])))
+    columns = ("inverted in", "samples", "features found", "median error of lengths", "worst", "mean similarity")
+    return markdown(columns, rows)
+
+
+@block("compare-scores", "compare-scores")
+def scores(result):
+    """Classes of one network, seen by another."""
+    pairs = list(dict.fromkeys((row["visualized in"], row["inverted in"]) for row in result.rows))
+    rows = []
+    for pair in pairs:
+        those = [row for row in result.rows if (row["visualized in"], row["inverted in"]) == pair]
+        right = sum(row["class"] == row["largest"] for row in those)
+        cosines = sorted(row["cosine"] for row in those)
+        (deer,) = (row for row in those if row["class"] == "deer")
+        middle = fixed((cosines[4] + cosines[5]) / 2)
+        rest = significant(sorted(row["stationarity"] for row in those)[5], 2)
+        rows.append((*pair, f"{right} of {len(those)}", middle, rest, f"{deer['largest']} ({fixed(deer['cosine'])})"))
+    columns = ("visualized in", "inverted in", "right class", "median cosine", "median stationarity", "deer becomes")
+    return markdown(columns, rows, left=2)
+
+
+def _percent(share):
+    return "" if share is None else f"{significant(100 * share, 2)} %"
