@@ -5,9 +5,10 @@ normal with the standard deviation τσ₁, an objective v of unit length has th
 sphere that is a Bingham distribution: its axes are the singular vectors uᵢ that `jifv.invert` returns, its
 concentrations (σᵢ/σ₁)²/2τ². Where σᵢ/σ₁ is far above τ, v has no part in uᵢ; where several lie below, nobody can tell.
 
-τ belongs to a setting and is measured on realizations whose objectives are known (`calibrate`). Realizations of one
-setting are not equally far from rest, so that τ may also be several numbers, each as likely as it was there. A picture
-then decides how far to trust each: where even the smallest singular value is large, a small τ is out of the question.
+How large is τ? The residue lies in the space of p, with m entries, and most of it is across all rows of J: there no v
+could undo it, and it is σ_q, the smallest singular value, that it shows in. Of residues that point anywhere, τ is about
+σ_q/σ₁√m, and that is what realizations close to rest have. On kinks it is more. So τ is measured in units of σ_q/σ₁ on
+realizations whose objectives are known (`calibrate`), and kept as several numbers, each as likely as it was there.
 
 Draws are exact, by rejection with an angular central Gaussian envelope (Kent, Ganeiber and Mardia, "A new method to
 simulate the Bingham and related distributions in directional data analysis with applications", 2013).
@@ -80,7 +81,7 @@ def posterior(
     Args:
         inversion: What `jifv.invert` or `jifv.invert_batch` returned.
         response: r of the same realizations.
-        calibration: What `calibrate` returned; or τ, one number.
+        calibration: What `calibrate` returned; or τ itself, one number for all of them.
 
     Returns:
         The `Posterior`, in the precision of the inversion.
@@ -90,18 +91,19 @@ def posterior(
         ValueError: Its shape is not that of the objectives, or a τ is not positive and finite.
     """
     dtype = jnp.asarray(inversion.objective).dtype
-    if not isinstance(calibration, Calibration):
-        calibration = uncalibrated(jnp.asarray([calibration], dtype))
-    if np.ndim(calibration.scales) != 1 or np.size(calibration.scales) == 0:
-        raise ValueError(f"calibration must hold at least one τ, got shape {np.shape(calibration.scales)}")
-    if concrete(calibration.scales):
-        scales = np.asarray(calibration.scales)
+    plain = not isinstance(calibration, Calibration)
+    known = uncalibrated(jnp.asarray([calibration], dtype)) if plain else calibration
+    if np.ndim(known.scales) != 1 or np.size(known.scales) == 0:
+        raise ValueError(f"calibration must hold at least one τ, got shape {np.shape(known.scales)}")
+    if concrete(known.scales):
+        scales = np.asarray(known.scales)
         if not (np.isfinite(scales) & (scales > 0)).all():
             raise ValueError(f"calibration must have positive and finite τ, got {scales}")
     response = jnp.asarray(response, dtype)
     if response.shape != jnp.shape(inversion.objective):
         raise ValueError(f"response must have shape {jnp.shape(inversion.objective)}, got {response.shape}")
-    return posterior_of(inversion, response, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), calibration))
+    found = posterior_of(inversion, response, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), known))
+    return found._replace(scales=jnp.broadcast_to(known.scales, found.scales.shape)) if plain else found
 
 
 def summarize(
@@ -145,14 +147,14 @@ def _summarize(
     key: Array, posterior: Posterior, basis: Array | None, *, level: float, top: int, draws: int
 ) -> Confidence:
     *batch, features, _ = posterior.axes.shape
-    samples, calibration = flat(posterior), posterior.calibration
+    samples = flat(posterior)
     keys = jax.random.split(key, samples.axes.shape[0])
     said = jnp.linspace(0, 1, LEVELS, dtype=samples.axes.dtype)
-    of_cone, of_entries = (jnp.interp(level, said, levels) for levels in (calibration.cone, calibration.entries))
+    of_cone, of_entries = (jnp.interp(level, said, levels) for levels in (posterior.cone, posterior.entries))
 
     def one(each: tuple[Array, Posterior]) -> Confidence:
         key, sample = each
-        drawn = draw(key, sample._replace(calibration=calibration), count=draws)
+        drawn = draw(key, sample._replace(cone=posterior.cone, entries=posterior.entries), count=draws)
         shares = jnp.mean(jnp.einsum("nq,cn->cq", sample.axes, drawn, precision="highest") ** 2, axis=0)
         answer = sample.objective
         if basis is not None:

@@ -17,7 +17,7 @@ from support.inverse_problem import (
 )
 
 import jifv
-from jifv._invert.calibrating import likeliest_scales, uncalibrated
+from jifv._invert.calibrating import likeliest_scales, relative_scales, uncalibrated
 from jifv.confidence import WIDE, Solved, calibrate, draw, posterior, reachable, summarize
 from jifv.significance import Significance
 
@@ -74,7 +74,7 @@ def test_the_likeliest_scale_is_that_of_the_largest_density(degrees):
     target = np.array([np.sin(np.radians(degrees)), np.cos(np.radians(degrees))])
     inversion = jifv.invert(np.ones((1, 2)), np.diag([1.0, 0.3])[None], significance=PLAIN)
     found = float(likeliest_scales(Solved(inversion, np.ones((1, 2)), target[None], PLAIN))[0])
-    taus = np.geomspace(1e-5, 10, 4000)
+    taus = np.geomspace(0.2, 5, 2000) * target[0]
     kappa = (1 - 0.3**2) / (4 * taus**2)
     # exp(-0.91 c₁²/2τ²) over its integral, 2π exp(-κ) I₀(κ).
     density = -(1 - 0.3**2) * target[0] ** 2 / (2 * taus**2) - np.log(ive(0, kappa))
@@ -100,7 +100,7 @@ def test_levels_correct_a_wrong_scale(known):
 def test_several_settings_count_together(known):
     small, large = some(known, slice(0, 20)), some(known, slice(20, 60))
     both = calibrate(KEY, [small, large], scales=60)
-    each = np.concatenate([likeliest_scales(small), likeliest_scales(large)])
+    each = np.concatenate([relative_scales(small), relative_scales(large)])
     np.testing.assert_allclose(np.median(both.scales), np.median(each), rtol=0.2)
     assert repr(both).startswith("Calibration(60 scales, ")
 
@@ -135,16 +135,15 @@ def test_it_cannot_tell_where_several_values_lie_below_tau():
     np.testing.assert_allclose(found.top, 1, rtol=1e-3)
 
 
-def test_a_large_residue_rules_small_scales_out():
-    """Of equal spectra the one far from rest has the wider cone, if τ may be either."""
-    response, rng = np.ones((2, 3), np.float32), generator(3)
+def test_scales_of_a_calibration_are_in_units_of_the_stationarity():
+    response, rng = np.ones((3, 3), np.float32), generator(3)
     axes = orthonormal(rng, 3, 3)
-    jacobian = np.stack([axes * values for values in ([1, 0.6, 1e-3], [1, 0.6, 0.2])]).astype(np.float32)
+    jacobian = np.stack([axes * values for values in ([1, 0.6, 1e-3], [1, 0.6, 0.2], [1, 1, 0])]).astype(np.float32)
     inversion = jifv.invert(response, jacobian, significance=PLAIN)
-    mixed = summarize(KEY, posterior(inversion, response, uncalibrated(jnp.asarray([1e-3, 0.2]))))
-    alone = summarize(KEY, posterior(inversion, response, 1e-3))
-    assert mixed.cone[1] > 2 * mixed.cone[0]
-    assert np.all(alone.cone < 1)
+    given = posterior(inversion, response, uncalibrated(jnp.asarray([0.5, 2.0])))
+    np.testing.assert_allclose(given.scales[:2], [[0.5e-3, 2e-3], [0.1, 0.4]], rtol=1e-3)
+    assert 0 < given.scales[2, 0] < 1e-6
+    np.testing.assert_allclose(posterior(inversion, response, 0.1).scales, 0.1)
 
 
 def test_dead_features_have_no_interval_and_no_place():

@@ -12,36 +12,37 @@ _BISECTIONS = 40
 
 
 def draw_coordinates(
-    key: Array, stiffness: Float[Array, " q"], scales: Float[Array, " g"], count: int
+    key: Array, stiffness: Float[Array, " q"], scale: Float[Array, ""], count: int
 ) -> Float[Array, "count q"]:
-    """Draw c of v = Σ cᵢuᵢ from the mixture of exp(-‖JᵀBv‖²/2τ²σ₁²)/τ^q on the sphere.
+    """Draw c of v = Σ cᵢuᵢ from exp(-‖JᵀBv‖²/2τ²σ₁²) on the sphere that lies in the active directions.
 
-    The sphere lies in the active directions; of q of them, λᵢ = (σᵢ/σ₁)²/2τ² and u = Σ λᵢcᵢ² the envelope of exp(-u) is
-    exp(-(q - b)/2) · (q/b)^(q/2) · (1 + 2u/b)^(-q/2), with Σ 1/(b + 2λᵢ) = 1 for the best b. A τ is proposed in
-    proportion to the integral of its envelope, so that among what is accepted it is as frequent as in the mixture.
+    Of q of them, λᵢ = (σᵢ/σ₁)²/2τ² and u = Σ λᵢcᵢ² the envelope of exp(-u) is
+    exp(-(q - b)/2) · (q/b)^(q/2) · (1 + 2u/b)^(-q/2), with Σ 1/(b + 2λᵢ) = 1 for the best b.
+
+    Args:
+        key: Random key.
+        stiffness: (σᵢ/σ₁)², inf for directions that are taken out.
+        scale: τ.
+        count: Number of draws.
     """
     dtype = stiffness.dtype
     active = jnp.isfinite(stiffness)
     q = jnp.sum(active).astype(dtype)
     least = jnp.min(stiffness, where=active, initial=jnp.inf)
-    least = jnp.where(jnp.isfinite(least), least, 0)
-    # On the sphere a common shift of λ is a factor, which the shares of τ keep.
-    rates = jnp.where(active, stiffness - least, jnp.inf) / (2 * scales[:, None] ** 2)
-    b = jax.vmap(best_envelope)(rates, jnp.broadcast_to(q, scales.shape))
-    widths = jnp.where(active, 1 / jnp.sqrt(1 + 2 * rates / b[:, None]), 0)
+    # On the sphere a common shift of λ changes nothing.
+    rates = jnp.where(active, stiffness - jnp.where(jnp.isfinite(least), least, 0), jnp.inf) / (2 * scale**2)
+    b = best_envelope(rates, q)
+    widths = jnp.where(active, 1 / jnp.sqrt(1 + 2 * rates / b), 0)
     peak = -(q - b) / 2 + q / 2 * jnp.log(q / b)
-    volumes = peak + jnp.sum(jnp.log(jnp.where(active, widths, 1)), axis=-1)
-    shares = volumes - least / (2 * scales**2) - q * jnp.log(scales)
     rates = jnp.where(active, rates, 0)
 
     def more(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         turn, filled, drawn = state
-        which, normals, chances = jax.random.split(jax.random.fold_in(key, turn), 3)
-        kind = jax.random.categorical(which, shares, shape=(count,))
-        points = jax.random.normal(normals, (count, stiffness.shape[0]), dtype) * widths[kind]
+        normals, chances = jax.random.split(jax.random.fold_in(key, turn))
+        points = jax.random.normal(normals, drawn.shape, dtype) * widths
         points = points / jnp.linalg.norm(points, axis=-1, keepdims=True)
-        energy = jnp.sum(rates[kind] * points**2, axis=-1)
-        ratio = q / 2 * jnp.log1p(2 * energy / b[kind]) - energy - peak[kind]
+        energy = jnp.sum(rates * points**2, axis=-1)
+        ratio = q / 2 * jnp.log1p(2 * energy / b) - energy - peak
         accepted = (jnp.log(jax.random.uniform(chances, (count,), dtype)) < ratio).astype(jnp.int32)
         place = jnp.where(accepted > 0, filled + jnp.cumsum(accepted, dtype=jnp.int32) - 1, count)
         return turn + 1, filled + jnp.sum(accepted, dtype=jnp.int32), drawn.at[place].set(points, mode="drop")

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from jifv._core.check import check_objectives, check_positive
 from jifv._invert.bingham import best_envelope
-from jifv._invert.posterior import Calibration, Posterior, draw, onto, stiffness, unit
+from jifv._invert.posterior import Calibration, Posterior, draw, onto, stiffness, unit, usual_scale
 from jifv._invert.solve import Inversion, check_basis
 from jifv.evaluate import angle
 from jifv.significance import Significance, check_invertible
@@ -71,7 +71,7 @@ def calibrate(
     settings = [known] if isinstance(known, Solved) else list(known)
     for each in settings:
         _check(each)
-    found = np.concatenate([[1.0], *(np.asarray(likeliest_scales(each), np.float64) for each in settings)])[1:]
+    found = np.concatenate([[1.0], *(np.asarray(relative_scales(each), np.float64) for each in settings)])[1:]
     found = found[np.isfinite(found)]
     if len(found) < 2:
         raise ValueError(f"known must hold at least 2 samples whose inversion is known, got {len(found)}")
@@ -118,14 +118,22 @@ def reachable(
 
 def posterior_of(inversion: Inversion, response: Float[Array, "*batch n"], calibration: Calibration) -> Posterior:
     """Put an inversion and a calibration together."""
+    squares = stiffness(inversion)
     return Posterior(
         axes=jnp.asarray(inversion.singular_vectors),
-        stiffness=stiffness(inversion),
+        stiffness=squares,
         response=response,
         objective=jnp.asarray(inversion.objective),
         dead=jnp.asarray(inversion.dead),
-        calibration=calibration,
+        scales=usual_scale(squares)[..., None] * calibration.scales,
+        cone=calibration.cone,
+        entries=calibration.entries,
     )
+
+
+def relative_scales(known: Solved) -> Float[Array, " samples"]:
+    """Find the likeliest τ of each sample in units of what is usual for it."""
+    return likeliest_scales(known) / usual_scale(stiffness(known.inversion))
 
 
 def likeliest_scales(known: Solved) -> Float[Array, " samples"]:

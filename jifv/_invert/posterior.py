@@ -16,7 +16,7 @@ class Calibration(NamedTuple):
     """What is known of a setting, or of several: how large residues are, and how good the sets that follow.
 
     Attributes:
-        scales: τ, positive, shape (g,): several that are equally likely, or one.
+        scales: τ in units of σ_q/σ₁, the stationarity of the answer, shape (g,): several that are equally likely.
         cone: Level at which a cone has to be read off so that it holds the share 0, 0.01, …, 1 of known objectives,
             shape (101,).
         entries: The same for intervals of entries, shape (101,).
@@ -29,7 +29,7 @@ class Calibration(NamedTuple):
     def __repr__(self) -> str:
         """Say what is there."""
         scales = np.asarray(self.scales)
-        return f"Calibration({len(scales)} scales, {scales.min():.2g} to {scales.max():.2g})"
+        return f"Calibration({len(scales)} scales, {scales.min():.2g} to {scales.max():.2g} times the stationarity)"
 
 
 class Posterior(NamedTuple):
@@ -41,7 +41,9 @@ class Posterior(NamedTuple):
         response: r, shape (*batch, n), which gives objectives their sign: ⟨r, v⟩ ≥ 0.
         objective: v of the largest density, shape (*batch, n), NaN where nothing is known.
         dead: Features of which the gradient says nothing, shape (*batch, n).
-        calibration: τ, and at which levels sets are read off; one for the whole batch.
+        scales: τ, equally likely, shape (*batch, g).
+        cone: See `Calibration`, of the whole batch.
+        entries: Likewise.
     """
 
     axes: Float[Array, "*batch n q"]
@@ -49,7 +51,9 @@ class Posterior(NamedTuple):
     response: Float[Array, "*batch n"]
     objective: Float[Array, "*batch n"]
     dead: Bool[Array, "*batch n"]
-    calibration: Calibration
+    scales: Float[Array, "*batch g"]
+    cone: Float[Array, " levels"]
+    entries: Float[Array, " levels"]
 
     def __repr__(self) -> str:
         """Say what is there; the arrays are too long to print."""
@@ -72,13 +76,17 @@ def draw(key: PRNGKeyArray, posterior: Posterior, *, count: int) -> Float[Array,
     *batch, _, _ = posterior.axes.shape
     samples = flat(posterior)
     keys = jax.random.split(key, samples.axes.shape[0])
-    scales = posterior.calibration.scales
 
     def one(each: tuple[Array, Posterior]) -> Float[Array, "count n"]:
         key, sample = each
         known = jnp.isfinite(sample.objective).all()
         # Whatever is not known must not keep the loop from ending.
-        coordinates = draw_coordinates(key, jnp.where(known, sample.stiffness, 0), scales, count)
+        stiff, scales = jnp.where(known, sample.stiffness, 0), jnp.where(known, sample.scales, 1)
+        # As many draws of each τ, or one less.
+        turns = -(-count // scales.shape[0])
+        alike = jax.random.split(key, scales.shape[0]), scales
+        coordinates = jax.lax.map(lambda each: draw_coordinates(each[0], stiff, each[1], turns), alike)
+        coordinates = jnp.swapaxes(coordinates, 0, 1).reshape(-1, stiff.shape[0])[:count]
         drawn = jnp.einsum("nq,cq->cn", sample.axes, coordinates, precision="highest")
         drawn = unit(jnp.where(sample.dead, 0, drawn))
         opposed = jnp.sum(drawn * sample.response, axis=-1, keepdims=True) < 0
@@ -89,10 +97,16 @@ def draw(key: PRNGKeyArray, posterior: Posterior, *, count: int) -> Float[Array,
 
 
 def flat(posterior: Posterior) -> Posterior:
-    """Give a posterior one batch axis, and leave out its calibration, which has none."""
+    """Give a posterior one batch axis, and leave out the levels, which have none."""
     batch = posterior.axes.ndim - 2
-    arrays = posterior._replace(calibration=None)
+    arrays = posterior._replace(cone=None, entries=None)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[batch:]), arrays)
+
+
+def usual_scale(stiffness: Float[Array, "*batch q"]) -> Float[Array, "*batch"]:
+    """Return σ_q/σ₁, in units of which residues are measured, but not less than rounding leaves of it."""
+    least = jnp.sqrt(jnp.min(stiffness, axis=-1))
+    return jnp.maximum(least, stiffness.shape[-1] * jnp.finfo(stiffness.dtype).eps)
 
 
 def stiffness(inversion: Inversion) -> Float[Array, "*batch q"]:
