@@ -118,8 +118,8 @@ def match_features(
     are only noise hardly count. Runs in NumPy, in float64.
 
     Args:
-        gradients: g_A of each sample, of any length.
-        seen: g_B of the same samples.
+        gradients: Of A, g_A of each sample, of any length.
+        seen: Of B, g_B of the same samples.
 
     Returns:
         The `Match`. Samples that are not finite are left out.
