@@ -138,7 +138,7 @@ def match_features(
     a, b = np.asarray(gradients, np.float64), np.asarray(seen, np.float64)
     finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
     if not finite.any():
-        raise ValueError(f"gradients and seen must be finite for at least one sample, got none of {len(finite)}")
+        raise ValueError(f"gradients and seen must be finite for at least one sample, got none of {len(a)}")
     a, b = a[finite], b[finite]
     similarity = _columns(a).T @ _columns(b)
     rows, columns = linear_sum_assignment(similarity, maximize=True)
