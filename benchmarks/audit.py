@@ -2,7 +2,7 @@
 
     python benchmarks/audit.py --keep runs/realizations --out benchmarks/results
 
-32 realizations of the first 32 filters of DenseNet's dense3, with rounded kinks, and what people do to pictures. Claims
+Realizations of the first 32 filters of DenseNet's dense3, with rounded kinks, and what people do to pictures. Claims
 ("this picture visualizes direction v"): honest ones against the objective of another picture, a picture of another
 network (the one that never saw a deer), one that was stopped after a tenth of the steps, one with a grey square of 8×8
 pixels, one stored as JPEG of quality 75. AUROC is the chance that an honest picture ranks
@@ -10,8 +10,8 @@ before a false one: by the stationarity of the claim, by its p-value among other
 response of the claim's largest feature relative to the largest response, and cos(r, v).
 
 Pictures ("is it optimal for anything?"): realizations against CIFAR-10's test images, uniform noise and noise with the
-spectrum of natural images, by the score of `judge_picture`, which half of the realizations calibrate, and by each hint
-alone; `called` is the share that is called optimal for nothing at level 0.05. Test images come from ../shared.
+spectrum of natural images. `called` is the share that `jifv.experiments.pictures.verdict` calls optimal for nothing,
+beside the AUROC of each number that it may go by. Test images come from ../shared.
 
 Pictures are kept in the folder `--keep`, a file for each kind, and made only where that is missing.
 """
@@ -27,10 +27,12 @@ from harness.tables import Table
 from PIL import Image
 
 import jifv
-from jifv import audit
+from jifv.audit import audit_claim
+from jifv.experiments.pictures import verdict
 from jifv.models import load
 from jifv.models.training.cifar10 import read_jpeg_pack
 
+_ROWS = ("parameters", "objectives", "response", "jacobian")
 BASE, SHORT = "dense3-32", "dense3-32-short"
 KEY = jax.random.key(0)
 
@@ -103,9 +105,10 @@ def natural_noise(shape, count):
     return np.clip(0.5 + (images - images.mean()) * 0.25 / images.std(), 0, 1)
 
 
-def claims(pictures, table):
+def claims(pictures, count, table):
     """The rows of claims."""
-    made, targets = pictures.made, pictures.made.objectives
+    made = pictures.made._replace(**{name: getattr(pictures.made, name)[:count] for name in _ROWS})
+    targets = made.objectives
     images = np.asarray(jax.vmap(pictures.phi.apply)(jnp.asarray(made.parameters)))
     short = realizations.realizations(SHORT, pictures.folder)
     own = (made.response, made.jacobian)
@@ -119,7 +122,7 @@ def claims(pictures, table):
     }
     measured = {}
     for kind, (response, jacobian, claimed) in kinds.items():
-        found = audit.audit_claim(KEY, response, jacobian, claimed, significance=made.setting.experiment.significance)
+        found = audit_claim(KEY, response, jacobian, claimed, significance=made.setting.experiment.significance)
         largest = np.take_along_axis(response, np.argmax(claimed, axis=1)[:, None], axis=1)[:, 0]
         measured[kind] = {
             "stationarity": -np.asarray(found.stationarity),
@@ -141,11 +144,8 @@ def photographs(pictures, count, table):
     options = {"significance": experiment.significance, "dead_tolerance": experiment.dead_tolerance}
     tests = read_jpeg_pack(realizations.SHARED / "data" / "cifar10_jpeg_test.npz").images[:count] / np.float32(255)
     noise = np.random.default_rng(0).uniform(size=(count, *shape)).astype(np.float32)
-    half = len(made.response) // 2
-    inversion = jifv.invert(made.response[:half], made.jacobian[:half], **options)
-    known = audit.known_realizations(inversion, made.response[:half])
     kinds = {
-        "realizations": (made.response[half:], made.jacobian[half:]),
+        "realizations": (made.response, made.jacobian),
         "CIFAR-10": pictures.linearized("cifar", tests),
         "noise": pictures.linearized("noise", noise),
         "natural noise": pictures.linearized("natural", natural_noise(shape, count)),
@@ -153,22 +153,29 @@ def photographs(pictures, count, table):
     measured = {}
     for kind, (response, jacobian) in kinds.items():
         found = jifv.invert(response, jacobian, **options)
-        verdict = audit.judge_picture(found, response, known)
-        hints = {"stationarity": verdict.stationarity, "cosine": -verdict.cosine, "negative": verdict.negative}
-        measured[kind] = {name: -np.asarray(each) for name, each in ({"score": verdict.score} | hints).items()}
-        measured[kind]["called"] = 1 - np.asarray(verdict.optimal)
+        objective, rest = np.asarray(found.objective), np.asarray(found.stationarity)
+        cosine = np.sum(response * objective, axis=1) / np.linalg.norm(response, axis=1)
+        names = [f"filter {index}" for index in range(response.shape[1])]
+        aim = experiment.significance
+        said = [
+            verdict(v, names, stationarity=float(left), cosine=float(c), significance=aim)
+            for v, left, c in zip(objective, rest, cosine, strict=True)
+        ]
         if kind == "CIFAR-10":
-            one, said = (jax.tree.map(lambda leaf: np.asarray(leaf)[0], each) for each in (found, verdict))
-            print(audit.describe(one, said, known, [f"filter {index}" for index in range(response.shape[1])]))
+            print(said[0].text())
+        measured[kind] = {"stationarity": -rest, "cosine": cosine, "gap": np.asarray(found.gap)}
+        measured[kind] |= {"negative": -np.sum(np.minimum(objective, 0) ** 2, axis=1)}
+        measured[kind]["called"] = [each.kind == "nothing" for each in said]
     for kind, scores in measured.items():
         called = float(np.mean(scores.pop("called")))
         ranks = {name: auroc(measured["realizations"][name], score) for name, score in scores.items()}
-        table.row(kind, len(scores["score"]), float(-np.median(scores["stationarity"])), *ranks.values(), called)
+        table.row(kind, len(scores["gap"]), float(-np.median(scores["stationarity"])), *ranks.values(), called)
 
 
 def main():
     parser = pairs.parser(__doc__)
     parser.add_argument("--keep", required=True, metavar="FOLDER", help="of the realizations")
+    parser.add_argument("--samples", type=int, default=32, help="of each kind of claims")
     parser.add_argument("--pictures", type=int, default=48, help="of each kind that is optimal for nothing")
     options = parser.parse_args()
     pictures = Pictures(options.keep)
@@ -183,8 +190,8 @@ def main():
         "by cosine",
     )
     how = {"threads": options.threads, "out": options.out}
-    claims(pictures, Table("audit-claims", (*columns, "p above 0.05"), **how))
-    columns = ("kind", "pictures", "stationarity", "by score", "by stationarity", "by cosine", "by negative", "called")
+    claims(pictures, options.samples, Table("audit-claims", (*columns, "p above 0.05"), **how))
+    columns = ("kind", "pictures", "stationarity", "by stationarity", "by cosine", "by gap", "by negative", "called")
     photographs(pictures, options.pictures, Table("audit-pictures", columns, **how))
 
 

@@ -33,10 +33,10 @@ NETWORKS = {
 """Name, weights below ../shared, and what is not in V."""
 
 
-def response(name, features, aggregation, layer, phi):
+def response(name, features, aggregation, layer, phi, size=None):
     """A response function with rounded kinks."""
     network, weights, _ = NETWORKS[name]
-    network = load(network, layer=layer, weights=weights and realizations.SHARED / weights)
+    network = load(network, layer=layer, weights=weights and realizations.SHARED / weights, input_size=size)
     aggregation = aggregation if features is None else jifv.first(features, aggregation)
     rounded = jifv.smooth(lambda x: aggregation(network.apply(x)), network.typical_inputs(), 0.1)
     return jifv.compose(phi.apply, rounded, jifv.identity), network.feature_names
@@ -60,6 +60,8 @@ def visualization(made):
 def copies(options):
     """A permuted and rescaled copy, and a network that is none."""
     made = realizations.realizations(BASE, options.keep)
+    rows = {name: array[: options.samples] for name, array in list(made._asdict().items())[1:]}
+    made = made._replace(**rows)
     f = realizations.problem(made.setting).f
     features = made.response.shape[1]
     rng = np.random.default_rng(0)
@@ -73,7 +75,7 @@ def copies(options):
     expected = np.argsort(order)
     truth = lengths[expected] / np.exp(np.mean(np.log(lengths)))
     seen = compare.transfer(copy, visualization(made), dead_tolerance=0.02, progress=True)
-    for samples in (4, 8, 16, len(made.response)):
+    for samples in sorted({*(4, 8, 16, 32), len(made.response)} & {*range(len(made.response) + 1)}):
         found = compare.match_features(seen.gradients[:samples], seen.seen[:samples])
         right = found.feature == expected
         error = np.abs(found.scale / truth - 1)[right]
@@ -89,8 +91,8 @@ def copies(options):
 
 def scores(options):
     """Classes of one network, seen by another."""
-    phi = jifv.pixels((32, 32, 3), std=options.std)
-    functions = {name: response(name, None, jifv.identity, "classifier", phi) for name in NETWORKS}
+    phi = jifv.pixels((options.size, options.size, 3), std=options.std)
+    functions = {name: response(name, None, jifv.identity, "classifier", phi, options.size) for name in NETWORKS}
     columns = ("visualized in", "inverted in", "class", "largest", "cosine", "gap", "stationarity", "direction")
     table = Table("compare-scores", columns, threads=options.threads, out=options.out)
     settings = jifv.Settings(adam_steps=options.steps, lbfgs_steps=0, anneal=0.7)
@@ -112,6 +114,8 @@ def scores(options):
 def main():
     parser = pairs.parser(__doc__)
     parser.add_argument("--keep", required=True, metavar="FOLDER", help="of the realizations")
+    parser.add_argument("--samples", type=int, default=32, help="realizations, for the copy")
+    parser.add_argument("--size", type=int, default=32, help="of the input, for class scores")
     parser.add_argument("--steps", type=int, default=300, help="of Adam, for class scores")
     parser.add_argument("--std", type=float, default=0.01, help="of the start, for class scores")
     parser.add_argument("--parts", nargs="+", choices=("copy", "scores"), default=["copy", "scores"])

@@ -4,14 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.inverse_problem import TWO, generator, gradient_matrix, invert_two, kill
+from support.inverse_problem import TWO, generator, gradient_matrix, kill
 from support.smooth_network import FEATURES, SAMPLES, linearized, realizations
 
 import jifv
-from jifv.audit import audit_claim, describe, judge_picture, known_realizations
+from jifv.audit import audit_claim
 
 KEY = jax.random.key(3)
-NAMES = ["cat", "dog", "frog", "horse", "ship", "truck"]
 
 
 @pytest.fixture(scope="module")
@@ -79,66 +78,8 @@ def test_of_a_batch_only_what_is_not_finite_is_unknown(made):
         np.testing.assert_allclose(getattr(found, name)[~unknown], getattr(whole, name)[~unknown], rtol=1e-5)
 
 
-# Pictures
-
-
-@pytest.fixture(scope="module")
-def known():
-    response, jacobian = linearized()
-    return known_realizations(invert_two(response, jacobian), response)
-
-
-def judge(linearization, known):
-    response, jacobian = linearization
-    inversion = invert_two(response, jacobian)
-    return inversion, judge_picture(inversion, response, known, level=0.1)
-
-
-def test_random_points_are_told_from_realizations(known):
-    _, own = judge(linearized(), known)
-    _, noise = judge(linearized(5), known)
-    assert np.mean(own.optimal) >= 0.9
-    assert np.mean(noise.optimal) <= 0.1
-    assert np.median(noise.score) > np.max(own.score)
-
-
-def test_hints_are_what_they_are_called(known):
-    response, _ = linearized(5)
-    inversion, found = judge(linearized(5), known)
-    objective = np.asarray(inversion.objective, np.float64)
-    cosine = np.sum(objective * response, axis=1) / np.linalg.norm(response, axis=1)
-    np.testing.assert_allclose(found.cosine, cosine, atol=1e-5)
-    np.testing.assert_allclose(found.negative, np.sum(np.minimum(objective, 0) ** 2, axis=1), atol=1e-6)
-    np.testing.assert_allclose(found.stationarity, inversion.stationarity, rtol=1e-5)
-
-
-def test_a_p_value_counts_the_known_ones(known):
-    _, own = judge(linearized(), known)
-    scores = np.asarray(known.scores)
-    expected = [(1 + np.sum(scores >= score)) / (1 + SAMPLES) for score in np.asarray(own.score)]
-    np.testing.assert_allclose(own.p_value, expected, rtol=1e-6)
-    np.testing.assert_allclose(np.sort(own.score), scores, rtol=1e-5)
-
-
-def test_sentences(known):
-    inversions, verdicts = judge(linearized(5), known)
-    one, verdict = (jax.tree.map(lambda leaf: leaf[0], each) for each in (inversions, verdicts))
-    said = describe(one, verdict, known, NAMES)
-    assert said.startswith("optimal for nothing here; the nearest is ")
-    largest = int(np.argmax(np.abs(one.objective)))
-    assert f"{float(one.objective[largest]):.2f} {NAMES[largest]}" in said
-    inversions, verdicts = judge(linearized(), known)
-    index = int(np.argmin(verdicts.score))
-    one, verdict = (jax.tree.map(lambda leaf: leaf[index], each) for each in (inversions, verdicts))
-    assert describe(one, verdict, known, NAMES).startswith("optimal for ")
-    nothing = one._replace(objective=np.full(FEATURES, np.nan))
-    assert "nothing is known" in describe(nothing, verdict, known, NAMES)
-    with pytest.raises(ValueError, match="names must be one for each feature"):
-        describe(one, verdict, known, NAMES[:2])
-
-
 @pytest.mark.usefixtures("unchecked")
-def test_what_is_refused(known):
+def test_what_is_refused():
     response, jacobian = np.ones(3), np.ones((3, 4))
     with pytest.raises(ValueError, match="claims must have the shape of response"):
         audit_claim(KEY, response, jacobian, np.ones((2, 3)), significance=TWO)
@@ -146,8 +87,3 @@ def test_what_is_refused(known):
         audit_claim(KEY, response, jacobian, response, significance=TWO, random=0)
     with pytest.raises(TypeError, match="significance must be the"):
         audit_claim(KEY, response, jacobian, response, significance=None)
-    inversion = invert_two(*linearized())
-    with pytest.raises(ValueError, match=r"response must have shape \(12, 6\)"):
-        judge_picture(inversion, np.ones(6), known)
-    with pytest.raises(ValueError, match="inversion must be known for at least 2"):
-        known_realizations(invert_two(np.full((3, 4), np.nan), np.ones((3, 4, 4))), np.ones((3, 4)))
