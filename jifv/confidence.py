@@ -1,19 +1,17 @@
-"""How sure an inversion is: a distribution over objectives in place of one answer.
+"""How sure an inversion is: how far off the answers to such pictures were where the objectives are known.
 
-A realization is never quite stationary. If of its gradient a residue JᵀBv = ε is left whose entries are independent and
-normal with the standard deviation τσ₁, an objective v of unit length has the likelihood exp(-‖JᵀBv‖² / 2τ²σ₁²). On the
-sphere that is a Bingham distribution: its axes are the singular vectors uᵢ that `jifv.invert` returns, its
-concentrations (σᵢ/σ₁)²/2τ². Where σᵢ/σ₁ is far above τ, v has no part in uᵢ; where several lie below, nobody can tell.
+The two smallest singular values say most. Of the realizations of one setting the angle between answer and objective
+grows about with ρ², ρ = σ_q/σ_{q−1} = 1 − `Inversion.gap`. How many degrees that is differs between settings, by a
+factor of five. So make some realizations of your own setting, with objectives that you know: `calibrate` keeps their
+quotients angle/ρ², and a cone around another answer is a quantile of these times its ρ² (split conformal prediction:
+Papadopoulos et al., "Inductive confidence machines for regression", 2002). It holds the objective as often as it says
+if the picture was made like the known ones. For pictures made in another way nothing is promised.
 
-How large is τ? The residue lies in the space of p, with m entries, and most of it is across all rows of J: there no v
-could undo it, and it is σ_q, the smallest singular value, that it shows in. Of residues that point anywhere, τ is about
-σ_q/σ₁√m, and that is what realizations close to rest have. On kinks it is more. So τ is measured in units of σ_q/σ₁ on
-realizations whose objectives are known (`calibrate`), and kept as several numbers, each as likely as it was there.
-
-Draws are exact, by rejection with an angular central Gaussian envelope (Kent, Ganeiber and Mardia, "A new method to
-simulate the Bingham and related distributions in directional data analysis with applications", 2013).
+Within the cone the objective may lie in any direction uᵢ, as far as σ_q/σᵢ lets it. Intervals of single entries, and
+the chance of a feature to be among the largest, are read off draws that go as far as the known answers were off.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -22,50 +20,52 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
-from jifv._core.check import check_fraction, check_positive, concrete
-from jifv._invert.calibrating import LEVELS, Solved, calibrate, posterior_of, reachable, uncalibrated
-from jifv._invert.posterior import Calibration, Posterior, draw, flat, onto
+from jifv._core.check import as_array, check_fraction, check_objectives, check_positive
 from jifv._invert.solve import Inversion, check_basis
 from jifv.evaluate import angle
 
-__all__ = [
-    "WIDE",
-    "Calibration",
-    "Confidence",
-    "Posterior",
-    "Solved",
-    "calibrate",
-    "draw",
-    "posterior",
-    "reachable",
-    "summarize",
-]
+__all__ = ["WIDE", "Calibration", "Confidence", "calibrate", "cone", "summarize"]
 
 WIDE = 45.0
-"""Degrees of the credible cone above which an answer is undecided: beyond 45° v is closer to some v across."""
+"""Degrees of the cone above which an answer is undecided: beyond 45° v may be closer to some direction across."""
+
+_LEAST = 0.01
+"""Least ρ. Below, rounding decides, in an angle as well."""
+
+_ANYWHERE = 180.0
+
+
+class Calibration(NamedTuple):
+    """How far off answers to known realizations were.
+
+    Attributes:
+        quotients: angle/ρ² of each, in degrees, ascending.
+    """
+
+    quotients: Float[Array, " samples"]
+
+    def __repr__(self) -> str:
+        """Say what is there."""
+        return f"Calibration({len(self.quotients)} samples, median {float(np.median(self.quotients)):.3g}° for ρ = 1)"
 
 
 class Confidence(NamedTuple):
-    """What a posterior says of an answer, at the level that was asked for.
+    """What may be said of an answer at the level that was asked for.
 
     Attributes:
-        lower: Least value of the interval of each entry of v, shape (*batch, n). NaN for dead features, and for a
-            sample of which nothing is known.
+        cone: Angle around the answer that holds the objective, in degrees, shape (*batch,); 180 where too few
+            realizations are known to say less. NaN where there is no answer.
+        undecided: Whether the cone is not below `WIDE`, shape (*batch,).
+        lower: Least value of the interval of each entry of v, shape (*batch, n). NaN for dead features.
         upper: Largest value, likewise.
-        top: Probability of each feature to be among the largest entries of v, shape (*batch, n). NaN as above.
-        cone: Angle around the answer that holds v with the level's probability, in degrees, shape (*batch,).
-        candidates: Number of directions that share the posterior, 1/Σᵢ⟨cᵢ²⟩² for v = Σ cᵢuᵢ, in [1, q], shape
-            (*batch,).
-        undecided: Whether the picture cannot tell, that is, whether the cone is wider than `WIDE`, shape (*batch,).
-            True where nothing is known.
+        top: Chance of each feature to be among the largest entries of v, shape (*batch, n). NaN as above.
     """
 
+    cone: Float[Array, "*batch"]
+    undecided: Bool[Array, "*batch"]
     lower: Float[Array, "*batch n"]
     upper: Float[Array, "*batch n"]
     top: Float[Array, "*batch n"]
-    cone: Float[Array, "*batch"]
-    candidates: Float[Array, "*batch"]
-    undecided: Bool[Array, "*batch"]
 
     def __repr__(self) -> str:
         """Say what is there; the arrays are too long to print."""
@@ -73,60 +73,76 @@ class Confidence(NamedTuple):
         return f"Confidence(batch {tuple(batch)}, {features} features)"
 
 
-def posterior(
-    inversion: Inversion, response: Float[ArrayLike, "*batch n"], calibration: Calibration | float
-) -> Posterior:
-    """Turn an inversion into a distribution over objectives.
+def calibrate(
+    inversion: Inversion, objectives: Float[ArrayLike, "samples n"], *, basis: Float[ArrayLike, "n q"] | None = None
+) -> Calibration:
+    """Measure how far off answers are on realizations whose objectives are known.
 
     Args:
-        inversion: What `jifv.invert` or `jifv.invert_batch` returned.
-        response: r of the same realizations.
-        calibration: What `calibrate` returned; or τ itself, one number for all of them.
-
-    Returns:
-        The `Posterior`, in the precision of the inversion.
+        inversion: Of realizations that were made as the pictures in question were: network, layer, kinks, steps. Failed
+            ones belong to them. A level of 0.9 takes 9 at least, and some dozens to be of use.
+        objectives: Their targets.
+        basis: Of the critical space, if the inversion had one: angles are those on V.
 
     Raises:
-        TypeError: The response is not real.
-        ValueError: Its shape is not that of the objectives, or a τ is not positive and finite.
+        TypeError: Objectives are not real.
+        ValueError: Shapes do not fit, an objective is zero or not finite, or no inversion is known.
     """
-    dtype = jnp.asarray(inversion.objective).dtype
-    plain = not isinstance(calibration, Calibration)
-    known = uncalibrated(jnp.asarray([calibration], dtype)) if plain else calibration
-    if np.ndim(known.scales) != 1 or np.size(known.scales) == 0:
-        raise ValueError(f"calibration must hold at least one τ, got shape {np.shape(known.scales)}")
-    if concrete(known.scales):
-        scales = np.asarray(known.scales)
-        if not (np.isfinite(scales) & (scales > 0)).all():
-            raise ValueError(f"calibration must have positive and finite τ, got {scales}")
-    response = jnp.asarray(response, dtype)
-    if response.shape != jnp.shape(inversion.objective):
-        raise ValueError(f"response must have shape {jnp.shape(inversion.objective)}, got {response.shape}")
-    found = posterior_of(inversion, response, jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), known))
-    return found._replace(scales=jnp.broadcast_to(known.scales, found.scales.shape)) if plain else found
+    objectives, answers = as_array("objectives", objectives), jnp.asarray(inversion.objective)
+    check_objectives(objectives, answers.shape[-1])
+    if answers.ndim != 2 or objectives.shape != answers.shape:
+        raise ValueError(f"objectives must have shape (samples, n), {answers.shape}, got {objectives.shape}")
+    off = angle(answers, objectives.astype(answers.dtype), basis=_checked(basis, answers))
+    quotients = np.asarray(off / _ratio(inversion) ** 2)
+    quotients = np.sort(quotients[np.isfinite(quotients)])
+    if not len(quotients):
+        raise ValueError(f"inversion must be known of at least one sample, got none of {len(off)}")
+    return Calibration(jnp.asarray(quotients))
+
+
+def cone(inversion: Inversion, calibration: Calibration, *, level: float = 0.9) -> Float[Array, "*batch"]:
+    """Return the angle around each answer that holds the objective, in degrees.
+
+    Args:
+        inversion: Of the pictures in question, with the options that `calibrate` has seen.
+        calibration: What `calibrate` returned.
+        level: How often the cone holds the objective, in [0, 1).
+
+    Returns:
+        Angles in [0, 180]; 180 where too few realizations are known for the level, NaN where there is no answer.
+
+    Raises:
+        ValueError: `level` is outside [0, 1).
+    """
+    check_fraction("level", level, below_one=True)
+    known = calibration.quotients.shape[0]
+    # Of s known ones and a new one each is equally likely to be the worst: ⌈(s + 1)·level⌉ of s have to be inside.
+    inside = max(math.ceil((known + 1) * level - 1e-9), 1)
+    quotient = calibration.quotients[inside - 1] if inside <= known else jnp.inf
+    angles = jnp.minimum(quotient * _ratio(inversion) ** 2, _ANYWHERE)
+    return jnp.where(jnp.isfinite(inversion.objective).all(axis=-1), angles, jnp.nan)
 
 
 def summarize(
     key: PRNGKeyArray,
-    posterior: Posterior,
+    inversion: Inversion,
+    calibration: Calibration,
     *,
     level: float = 0.9,
     top: int = 10,
     draws: int = 1000,
     basis: Float[ArrayLike, "n q"] | None = None,
 ) -> Confidence:
-    """Summarize a posterior by draws: intervals, the likely top features, the credible cone.
+    """Say how sure answers are: the cone, an interval for each entry, and the likely top features.
 
     Args:
         key: Random key.
-        posterior: See `posterior`.
-        level: Probability that an interval or the cone holds its part of v, in [0, 1).
+        inversion: See `cone`.
+        calibration: See `cone`.
+        level: How often the cone, or an interval, holds its part of v, in [0, 1).
         top: How many entries count as the largest; all of them if there are fewer.
-        draws: Number of draws. Probabilities have errors of about 0.5/√draws.
-        basis: Of the critical space, if the inversion had one: objectives are then known, and compared, on V.
-
-    Returns:
-        The `Confidence`.
+        draws: Number of draws for intervals and `top`, whose chances have errors of about 0.5/√draws.
+        basis: Of the critical space, if the inversion had one: everything is then said of v on V.
 
     Raises:
         TypeError: `top` or `draws` is not an integer.
@@ -134,44 +150,68 @@ def summarize(
     """
     check_positive("top", top)
     check_positive("draws", draws)
-    check_fraction("level", level, below_one=True)
-    if basis is not None:
-        basis = jnp.asarray(basis, posterior.axes.dtype)
-        check_basis(basis, posterior.axes.shape[-2])
-    options = {"level": float(level), "top": min(top, posterior.axes.shape[-2]), "draws": draws}
-    return _summarize(key, posterior, basis, **options)
+    wide = cone(inversion, calibration, level=level)
+    answers = jnp.asarray(inversion.objective)
+    basis = _checked(basis, answers)
+    options = {"level": float(level), "top": min(top, answers.shape[-1]), "draws": draws}
+    lower, upper, often = _drawn(key, inversion, calibration.quotients, basis, **options)
+    return Confidence(wide, ~(wide < WIDE), lower, upper, often)
 
 
 @partial(jax.jit, static_argnames=("level", "top", "draws"))
-def _summarize(
-    key: Array, posterior: Posterior, basis: Array | None, *, level: float, top: int, draws: int
-) -> Confidence:
-    *batch, features, _ = posterior.axes.shape
-    samples = flat(posterior)
-    keys = jax.random.split(key, samples.axes.shape[0])
-    said = jnp.linspace(0, 1, LEVELS, dtype=samples.axes.dtype)
-    of_cone, of_entries = (jnp.interp(level, said, levels) for levels in (posterior.cone, posterior.entries))
+def _drawn(
+    key: Array, inversion: Inversion, quotients: Array, basis: Array | None, *, level: float, top: int, draws: int
+) -> tuple[Float[Array, "*batch n"], ...]:
+    """Draw cos(θ) v̂ + sin(θ) w: θ as far as known answers were off, w across v̂, along uᵢ in proportion to 1/σᵢ."""
+    values, vectors = jnp.asarray(inversion.singular_values), jnp.asarray(inversion.singular_vectors)
+    answers, dead = jnp.asarray(inversion.objective), jnp.asarray(inversion.dead)
+    if basis is not None:
+        onto = jnp.matmul(basis, basis.T, precision="highest")
+        answers = _unit(jnp.matmul(answers, onto, precision="highest"))
+        vectors = jnp.matmul(onto, vectors, precision="highest")
+    *batch, features, rank = vectors.shape
+    # What is taken out has σ = inf; the last is v̂ itself, but for its length.
+    widths = (1 / jnp.maximum(values, jnp.finfo(values.dtype).tiny)).at[..., -1].set(0)
+    widths = widths / _positive(jnp.max(widths, axis=-1, keepdims=True))
+    which, normals = jax.random.split(key)
+    samples = (vectors, widths, answers, _ratio(inversion), dead)
+    flat = [leaf.reshape(-1, *leaf.shape[len(batch) :]) for leaf in samples]
+    keys = [jax.random.split(each, flat[0].shape[0]) for each in (which, normals)]
 
-    def one(each: tuple[Array, Posterior]) -> Confidence:
-        key, sample = each
-        drawn = draw(key, sample._replace(cone=posterior.cone, entries=posterior.entries), count=draws)
-        shares = jnp.mean(jnp.einsum("nq,cn->cq", sample.axes, drawn, precision="highest") ** 2, axis=0)
-        answer = sample.objective
-        if basis is not None:
-            drawn, answer = onto(basis, drawn), onto(basis, answer)
-        lower, upper = jnp.quantile(drawn, jnp.stack([(1 - of_entries) / 2, (1 + of_entries) / 2]), axis=0)
+    def one(each: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+        which, normals, vectors, widths, answer, ratio, dead = each
+        off = jnp.minimum(jax.random.choice(which, quotients, (draws,)) * ratio**2, _ANYWHERE)
+        off = jnp.radians(off.astype(answer.dtype))[:, None]
+        across = (jax.random.normal(normals, (draws, rank), answer.dtype) * widths) @ vectors.T
+        across = jnp.where(dead, 0, across)
+        across = _unit(across - (across @ answer)[:, None] * answer)
+        drawn = jnp.cos(off) * answer + jnp.sin(off) * across
+        lower, upper = jnp.quantile(drawn, jnp.array([(1 - level) / 2, (1 + level) / 2]), axis=0)
         _, largest = jax.lax.top_k(drawn, top)
         often = jnp.zeros(features, drawn.dtype).at[largest.reshape(-1)].add(1 / draws)
-        cone = jnp.quantile(angle(drawn, answer), of_cone)
-        unknown = sample.dead | ~jnp.isfinite(answer)
-        return Confidence(
-            lower=jnp.where(unknown, jnp.nan, lower),
-            upper=jnp.where(unknown, jnp.nan, upper),
-            top=jnp.where(unknown, jnp.nan, often),
-            cone=cone,
-            candidates=1 / jnp.sum(shares**2),
-            undecided=~(cone <= WIDE),
-        )
+        unknown = dead | ~jnp.isfinite(answer)
+        return tuple(jnp.where(unknown, jnp.nan, found) for found in (lower, upper, often))
 
-    found = jax.lax.map(one, (keys, samples))
-    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), found)
+    with jax.default_matmul_precision("highest"):
+        found = jax.lax.map(one, (*keys, *flat))
+    return tuple(each.reshape(*batch, features) for each in found)
+
+
+def _ratio(inversion: Inversion) -> Float[Array, "*batch"]:
+    return jnp.maximum(1 - jnp.asarray(inversion.gap), _LEAST)
+
+
+def _checked(basis: ArrayLike | None, answers: Array) -> Array | None:
+    if basis is None:
+        return None
+    basis = jnp.asarray(basis, answers.dtype)
+    check_basis(basis, answers.shape[-1])
+    return basis
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / _positive(jnp.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def _positive(x: Array) -> Array:
+    return jnp.where(x > 0, x, 1)

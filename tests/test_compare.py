@@ -18,9 +18,18 @@ ORDER = np.array([3, 0, 5, 1, 4, 2])
 LENGTHS = np.array([0.2, 1.5, 3, 0.7, 8, 1])
 
 
-def copy(p):
-    """Feature i of the copy is the network's ORDER[i], LENGTHS[i] times as large."""
-    return network(p)[ORDER] * jnp.asarray(LENGTHS, p.dtype)
+def network_or_copy(p):
+    """The network, or where the last entry of p is 1 its copy: feature i is ORDER[i], LENGTHS[i] times as large.
+
+    One program for both. Nothing depends smoothly on that entry, so that it adds a column of zeros to J.
+    """
+    r = network(p[:-1])
+    return jnp.where(p[-1] == 1, r[ORDER] * jnp.asarray(LENGTHS, p.dtype), r)
+
+
+def with_entry(realizations, value):
+    parameters = jnp.pad(realizations.parameters, ((0, 0), (0, 1)), constant_values=value)
+    return replace(realizations, parameters=parameters)
 
 
 def other(p):
@@ -34,7 +43,7 @@ def realizations():
 
 @pytest.fixture(scope="module")
 def seen(realizations):
-    return transfer(copy, realizations)
+    return transfer(network_or_copy, with_entry(realizations, 1))
 
 
 def test_the_permutation_of_a_copy_comes_back_with_its_lengths(seen):
@@ -46,7 +55,7 @@ def test_the_permutation_of_a_copy_comes_back_with_its_lengths(seen):
 
 
 def test_of_the_same_network_the_answer_is_its_own_objective(realizations):
-    own = transfer(network, realizations)
+    own = transfer(network_or_copy, with_entry(realizations, 0))
     assert np.median(jifv.angle(own.inversion.objective, realizations.objectives)) < 0.5
     np.testing.assert_allclose(own.response, realizations.response, rtol=1e-5)
     found = match_features(own.gradients, own.seen)
@@ -111,4 +120,4 @@ def test_what_is_refused(arrays, error, message):
 
 def test_what_was_maximized_must_be_known(realizations):
     with pytest.raises(TypeError, match=r"significance must be the jifv\.Significance"):
-        transfer(copy, replace(realizations, significance=TWO.gradient_product))
+        transfer(network_or_copy, replace(realizations, significance=TWO.gradient_product))

@@ -33,7 +33,7 @@ from support.conformance import (
 )
 
 import jifv
-from jifv import audit, compare, confidence, critical, evaluate, objectives, significance
+from jifv import critical, evaluate, objectives, significance
 from jifv.jacobian import linearize_batch
 
 WHOLE = np.ones(3, int)
@@ -113,31 +113,6 @@ CASES: dict[str, Case] = {
     ),
     "invert": linearized(lambda r, j: jifv.invert(r, j, significance=TWO)),
     "stationarity": linearized(lambda r, j, v: jifv.stationarity(r, j, v, significance=TWO), np.ones(3)),
-    "audit.audit_claim": linearized(
-        lambda r, j, v: audit.audit_claim(KEY, r, j, v, significance=TWO, random=3).stationarity, np.ones(3)
-    ),
-    "compare.match_features": Case(
-        lambda a, b: compare.match_features(a, b).similarity,
-        normal((8, 3), (8, 3)),
-        {
-            "shape": Refused((np.ones(3), np.ones(3)), ValueError, "gradients and seen must be matrices"),
-            "dtype": Refused((np.ones((2, 3)), np.ones((2, 3), int)), TypeError, "seen must hold real floating-point"),
-            "nan": Refused((np.ones((1, 3)), NAN[None]), ValueError, "gradients and seen must be finite"),
-            "empty": Refused((np.ones((0, 3)), np.ones((0, 3))), ValueError, "gradients and seen must be finite"),
-        },
-        jit=False,
-        grad=(),
-        keeps=False,
-    ),
-    "confidence.posterior": linearized(
-        lambda r, j: confidence.posterior(jifv.invert(r, j, significance=TWO), r, 0.1).stiffness
-    ),
-    "confidence.reachable": pair(
-        lambda v, r: confidence.reachable(v, r, np.eye(3)[:, :2], significance=TWO),
-        "objectives",
-        "objectives",
-        nan=Refused((NAN, np.ones(3)), ValueError, "objectives must be finite"),
-    ),
     "Significance": pair(TWO, "r", "objectives", nan=NAN_OBJECTIVE),
     "Significance.gradient_product": pair(TWO.gradient_product, "r", "x", nan=GRADIENT_NAN),
     "Significance.gradient_solve": pair(TWO.gradient_solve, "r", "x", nan=GRADIENT_NAN),

@@ -26,7 +26,7 @@ def start(key=1, samples=SAMPLES):
 def realizations():
     """Of sparse objectives, k = 2."""
     targets = jifv.sparse_objectives(jax.random.key(0), SAMPLES, FEATURES)
-    settings = jifv.Settings(adam_steps=200, lbfgs_steps=60, learning_rate=0.05)
+    settings = jifv.Settings(adam_steps=1000, lbfgs_steps=0, learning_rate=0.05)
     return jifv.visualize(network, start(), targets, settings=settings)
 
 
