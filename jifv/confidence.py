@@ -153,14 +153,14 @@ def summarize(
     wide = cone(inversion, calibration, level=level)
     answers = jnp.asarray(inversion.objective)
     basis = _checked(basis, answers)
-    options = {"level": float(level), "top": min(top, answers.shape[-1]), "draws": draws}
-    lower, upper, often = _drawn(key, inversion, calibration.quotients, basis, **options)
+    options = {"top": min(top, answers.shape[-1]), "draws": draws}
+    lower, upper, often = _drawn(key, inversion, calibration.quotients, basis, level, **options)
     return Confidence(wide, ~(wide < WIDE), lower, upper, often)
 
 
-@partial(jax.jit, static_argnames=("level", "top", "draws"))
+@partial(jax.jit, static_argnames=("top", "draws"))
 def _drawn(
-    key: Array, inversion: Inversion, quotients: Array, basis: Array | None, *, level: float, top: int, draws: int
+    key: Array, inversion: Inversion, quotients: Array, basis: Array | None, level: float, *, top: int, draws: int
 ) -> tuple[Float[Array, "*batch n"], ...]:
     """Draw cos(θ) v̂ + sin(θ) w: θ as far as known answers were off, w across v̂, along uᵢ in proportion to 1/σᵢ."""
     values, vectors = jnp.asarray(inversion.singular_values), jnp.asarray(inversion.singular_vectors)
@@ -186,7 +186,7 @@ def _drawn(
         across = jnp.where(dead, 0, across)
         across = _unit(across - (across @ answer)[:, None] * answer)
         drawn = jnp.cos(off) * answer + jnp.sin(off) * across
-        lower, upper = jnp.quantile(drawn, jnp.array([(1 - level) / 2, (1 + level) / 2]), axis=0)
+        lower, upper = jnp.quantile(drawn, (1 + jnp.array([-1, 1]) * level) / 2, axis=0)
         _, largest = jax.lax.top_k(drawn, top)
         often = jnp.zeros(features, drawn.dtype).at[largest.reshape(-1)].add(1 / draws)
         unknown = dead | ~jnp.isfinite(answer)
