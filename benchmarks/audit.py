@@ -7,7 +7,8 @@ Realizations of the first 32 filters of DenseNet's dense3, with rounded kinks, a
 network (the one that never saw a deer), one that was stopped after a tenth of the steps, one with a grey square of 8×8
 pixels, one stored as JPEG of quality 75. AUROC is the chance that an honest picture ranks
 before a false one: by the stationarity of the claim, by its p-value among other claims, and by two baselines, the
-response of the claim's largest feature relative to the largest response, and cos(r, v).
+response of the claim's largest feature relative to the largest response, and cos(r, v). `called` is the share that
+`jifv.experiments.pictures.judgement` calls false.
 
 Pictures ("is it optimal for anything?"): realizations against CIFAR-10's test images, uniform noise and noise with the
 spectrum of natural images. `called` is the share that `jifv.experiments.pictures.verdict` calls optimal for nothing,
@@ -28,7 +29,7 @@ from PIL import Image
 
 import jifv
 from jifv.audit import audit_claim
-from jifv.experiments.pictures import verdict
+from jifv.experiments.pictures import judgement, verdict
 from jifv.models import load
 from jifv.models.training.cifar10 import read_jpeg_pack
 
@@ -120,7 +121,7 @@ def claims(pictures, count, table):
         "retouched": (*pictures.linearized("retouched", retouched(images)), targets),
         "JPEG 75": (*pictures.linearized("jpeg", as_file(images, "JPEG", quality=75)), targets),
     }
-    measured = {}
+    measured, called = {}, {}
     for kind, (response, jacobian, claimed) in kinds.items():
         found = audit_claim(KEY, response, jacobian, claimed, significance=made.setting.experiment.significance)
         largest = np.take_along_axis(response, np.argmax(claimed, axis=1)[:, None], axis=1)[:, 0]
@@ -130,10 +131,15 @@ def claims(pictures, count, table):
             "response": largest / np.max(response, axis=1),
             "cosine": np.sum(response * claimed, axis=1) / np.linalg.norm(response, axis=1),
         }
+        numbers = zip(found.stationarity.tolist(), found.p_value.tolist(), found.on_dead.tolist(), strict=True)
+        said = [judgement("", stationarity=rest, p_value=p_value, on_dead=dead) for rest, p_value, dead in numbers]
+        called[kind] = float(np.mean([each.kind == "false" for each in said]))
     for kind, scores in measured.items():
         ranks = {name: auroc(measured["honest"][name], score) for name, score in scores.items()}
         rest, p_value = (float(-np.median(scores[name])) for name in ("stationarity", "p"))
-        table.row(kind, len(scores["p"]), rest, p_value, *ranks.values(), float(np.mean(-scores["p"] > 0.05)))
+        table.row(
+            kind, len(scores["p"]), rest, p_value, *ranks.values(), float(np.mean(-scores["p"] > 0.05)), called[kind]
+        )
 
 
 def photographs(pictures, count, table):
@@ -190,7 +196,7 @@ def main():
         "by cosine",
     )
     how = {"threads": options.threads, "out": options.out}
-    claims(pictures, options.samples, Table("audit-claims", (*columns, "p above 0.05"), **how))
+    claims(pictures, options.samples, Table("audit-claims", (*columns, "p above 0.05", "called"), **how))
     columns = ("kind", "pictures", "stationarity", "by stationarity", "by cosine", "by gap", "by negative", "called")
     photographs(pictures, options.pictures, Table("audit-pictures", columns, **how))
 

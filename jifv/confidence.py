@@ -160,7 +160,14 @@ def summarize(
 
 @partial(jax.jit, static_argnames=("top", "draws"))
 def _drawn(
-    key: Array, inversion: Inversion, quotients: Array, basis: Array | None, level: float, *, top: int, draws: int
+    key: Array,
+    inversion: Inversion,
+    quotients: Array,
+    basis: Array | None,
+    level: Float[ArrayLike, ""],
+    *,
+    top: int,
+    draws: int,
 ) -> tuple[Float[Array, "*batch n"], ...]:
     """Draw cos(θ) v̂ + sin(θ) w: θ as far as known answers were off, w across v̂, along uᵢ in proportion to 1/σᵢ."""
     values, vectors = jnp.asarray(inversion.singular_values), jnp.asarray(inversion.singular_vectors)

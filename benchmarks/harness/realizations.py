@@ -33,13 +33,11 @@ class Setting(NamedTuple):
     """Where realizations come from.
 
     Attributes:
-        seen: Whether τ is calibrated on it.
         experiment: Network, layer, features, steps; only its visualization is run.
         removed: Directions of Rⁿ that are not in V, see `basis`.
         weights: File below ../shared with the network's weights; None for those of the package.
     """
 
-    seen: bool
     experiment: Experiment
     removed: tuple = ()
     weights: str | None = None
@@ -50,7 +48,7 @@ class Setting(NamedTuple):
         return basis(self.removed) if self.removed else None
 
 
-def _setting(name, *, seen, samples, steps, smoothing=0.1, power=2.0, removed=(), weights=None, **changes) -> Setting:
+def _setting(name, *, samples, steps, smoothing=0.1, power=2.0, removed=(), weights=None, **changes) -> Setting:
     options = {"network": "densenet", "layer": "dense3", "std": 0.5, "dead_tolerance": 0.02, "batch_size": 16}
     experiment = Experiment(
         name,
@@ -60,7 +58,7 @@ def _setting(name, *, seen, samples, steps, smoothing=0.1, power=2.0, removed=()
         settings=Settings(adam_steps=steps, lbfgs_steps=0, anneal=0.7),
         **options | changes,
     )
-    return Setting(seen, experiment, removed, weights)
+    return Setting(experiment, removed, weights)
 
 
 _SMALL = {"input_size": 16}
@@ -77,26 +75,25 @@ _GN4C = {
 SETTINGS = {
     setting.experiment.name: setting
     for setting in (
-        _setting("dense3-32", seen=True, samples=32, steps=300, features=32),
-        _setting("dense3-32-short", seen=True, samples=48, steps=30, features=32),
-        _setting("dense3-32-kinks", seen=True, samples=32, steps=200, features=32, smoothing=0.0, **_SMALL),
-        _setting("scores", seen=True, samples=32, steps=150, removed=("ones",), **_SCORES),
-        _setting("dense3-16-short-kinks", seen=False, samples=48, steps=50, features=16, smoothing=0.0, **_SMALL),
-        _setting("dense3-8", seen=False, samples=32, steps=200, features=8, **_SMALL),
-        _setting("gn4c-64-kinks", seen=False, samples=16, steps=200, features=64, smoothing=0.0, **_GN4C),
-        _setting("dense3-32-k0", seen=False, samples=24, steps=200, features=32, power=0.0, **_SMALL),
+        _setting("dense3-32", samples=32, steps=300, features=32),
+        _setting("dense3-32-short", samples=48, steps=30, features=32),
+        _setting("dense3-32-kinks", samples=32, steps=200, features=32, smoothing=0.0, **_SMALL),
+        _setting("scores", samples=32, steps=150, removed=("ones",), **_SCORES),
+        _setting("dense3-16-short-kinks", samples=48, steps=50, features=16, smoothing=0.0, **_SMALL),
+        _setting("dense3-8", samples=32, steps=200, features=8, **_SMALL),
+        _setting("gn4c-64-kinks", samples=16, steps=200, features=64, smoothing=0.0, **_GN4C),
+        _setting("dense3-32-k0", samples=24, steps=200, features=32, power=0.0, **_SMALL),
         _setting(
             "scores-no-deer-kinks",
-            seen=False,
             samples=32,
             steps=100,
             smoothing=0.0,
             removed=("ones", 4),
             **_SCORES | {"network": "densenet-no-deer"},
         ),
-        _setting("dense2-32", seen=False, samples=24, steps=150, features=32, **_SMALL | {"layer": "dense2"}),
-        _setting("dense3-16-mean", seen=False, samples=24, steps=150, features=16, aggregation="mean", **_SMALL),
-        _setting("srnet-64", seen=False, samples=16, steps=150, **_SRNET),
+        _setting("dense2-32", samples=24, steps=150, features=32, **_SMALL | {"layer": "dense2"}),
+        _setting("dense3-16-mean", samples=24, steps=150, features=16, aggregation="mean", **_SMALL),
+        _setting("srnet-64", samples=16, steps=150, **_SRNET),
     )
 }
 """By their names, in the order in which they are worth their time."""

@@ -1,6 +1,8 @@
 """Check what is said of pictures: the function behind `jifv audit`.
 
-print(audit_pictures(["deer.png"], ["deer", "cat"], Setting("densenet")))
+    print(audit_pictures(["deer.png"], ["deer", "cat"], Setting("densenet")))
+
+A claim is put beside other claims on the same picture, see `jifv.audit`.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,8 @@
 """Visualize in one network, invert in another: the function behind `jifv compare`.
 
-print(compare_networks(Setting("densenet"), Setting("densenet-no-deer"), features=["cat", "deer"]))
+    print(compare_networks(Setting("densenet"), Setting("densenet-no-deer"), features=["cat", "deer"]))
+
+Features of the first are found in the second by `Compared.match`, see `jifv.compare`.
 """
 
 from collections.abc import Iterable, Sequence
