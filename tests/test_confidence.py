@@ -10,10 +10,10 @@ from jifv.confidence import WIDE, Calibration, calibrate, cone, summarize
 from jifv.inversion import Inversion
 
 KEY = jax.random.key(0)
-FEATURES, ROWS = 5, 100
+FEATURES, ROWS = 5, 400
 """Of every batch, so that there is one program, and another one for critical spaces."""
 
-DRAWS = {"draws": 300, "top": 2}
+DRAWS = {"draws": 200, "top": 2}
 
 
 def inversion(values, seed=0):
@@ -74,7 +74,7 @@ def test_a_calibration_has_the_angles_over_the_squared_ratio():
     known = calibrate(found, goals)
     # A ratio counts as 0.01 at least: below, rounding decides.
     np.testing.assert_allclose(known.quotients, np.sort(np.resize([10 / 0.25, 300, 200], ROWS)), rtol=5e-3)
-    assert repr(known) == "Calibration(100 samples, median 200° for ρ = 1)"
+    assert repr(known) == "Calibration(400 samples, median 200° for ρ = 1)"
     lost = found._replace(objective=np.where(np.arange(ROWS)[:, None] % 3 == 1, np.nan, found.objective))
     np.testing.assert_array_equal(np.unique(np.round(calibrate(lost, goals).quotients, -1)), [40, 200])
 
@@ -125,7 +125,7 @@ def test_what_is_dead_or_unknown_stays_so_and_what_is_wide_is_undecided():
     for each in (said.lower, said.upper, said.top):
         np.testing.assert_array_equal(np.isnan(each[:4]), found.dead[:4] | (np.arange(4) == 3)[:, None])
     np.testing.assert_allclose(np.sum(said.top[1:3], axis=1), 2, rtol=1e-3)
-    assert repr(said) == "Confidence(batch (100,), 5 features)"
+    assert repr(said) == "Confidence(batch (400,), 5 features)"
 
 
 def test_on_a_critical_space_everything_is_said_on_it():
@@ -161,11 +161,11 @@ def test_what_is_refused(model):
         with pytest.raises(ValueError, match=message):
             summarize(KEY, found, known, **options)
     for objectives, message in (
-        (goals[0], r"objectives must have shape \(samples, n\), \(100, 5\), got \(5,\)"),
+        (goals[0], r"objectives must have shape \(samples, n\), \(400, 5\), got \(5,\)"),
         (goals[:3], r"objectives must have shape \(samples, n\)"),
         (goals * 0, "objectives must be nonzero"),
     ):
         with pytest.raises(ValueError, match=message):
             calibrate(found, objectives)
-    with pytest.raises(ValueError, match="inversion must be known of at least one sample, got none of 100"):
+    with pytest.raises(ValueError, match="inversion must be known of at least one sample, got none of 400"):
         calibrate(found._replace(objective=found.objective * np.nan), goals)
