@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -189,9 +190,11 @@ class Compared:
     def match(self) -> Match:
         """Find the features of the first network in the second. It takes as many pictures as features, or more."""
         made, found = self.visualized, self.inverted
-        gradients = made.setting.significance.gradient_product(made.response, made.objectives)
-        seen = found.setting.significance.gradient_product(found.response, found.objective)
-        return match_features(np.asarray(gradients), np.asarray(seen))
+        pairs = ((made, made.objectives), (found, found.objective))
+        gradients = [
+            each.setting.significance.gradient_product(jnp.asarray(each.response), jnp.asarray(v)) for each, v in pairs
+        ]
+        return match_features(*map(np.asarray, gradients))
 
     def __repr__(self) -> str:
         """Say a line about each picture, of the first ones."""
