@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -80,7 +81,7 @@ def audit_pictures(
     with bar(f"audit {len(found)}", question.work(len(found)), progress) as advance:
         for row in range(len(found)):
             response, jacobian = question.linearize(reader.parameters([row], question), advance)
-            each.append(_audited(response[0], np.asarray(compress(jacobian[0])), goals, setting, random))
+            each.append(_audited(response[0], np.asarray(compress(jnp.asarray(jacobian[0]))), goals, setting, random))
     kept = {name: np.stack([part[name] for part in each]) for name in each[0]}
     result = Audited(
         setting, found.names, names, network.feature_names[:features], goals, **kept,

@@ -41,6 +41,8 @@ class Reader:
         for row in rows:
             try:
                 self.image(row)
+                if self._parameters is not None:
+                    self._parameters[row]
             except (ValueError, TypeError, OSError) as error:
                 wrong.append(str(error))
         if wrong:
