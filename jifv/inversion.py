@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float
 
 from jifv._core.anew import warn_if_anew
-from jifv._core.check import as_array, check_positive
+from jifv._core.check import as_array, check_positive, concrete
 from jifv._core.devices import check_mesh, in_turn, over_samples
 from jifv._core.progress import bar
 from jifv._core.tuning import compiler_options
@@ -118,6 +118,9 @@ def invert_at(
     Returns:
         The `Inversion`, without batch axes.
 
+    Warns:
+        NotStationaryWarning: As `invert_batch`; not while p is traced.
+
     Raises:
         TypeError: As `linearize` and `invert`.
         ValueError: As `linearize` and `invert`, before f is evaluated.
@@ -127,7 +130,10 @@ def invert_at(
     response, jacobian = linearize(f, parameters, row_batch_size=row_batch_size)
     gradients = prior_gradients(f, priors, parameters) if priors else None
     options: dict[str, Any] = {"basis": basis, "dead_tolerance": dead_tolerance, "prior_gradients": gradients}
-    return invert(response, jacobian, significance=significance, **options)
+    found = invert(response, jacobian, significance=significance, **options)
+    if concrete(found.stationarity):
+        warn_if_far(found.stationarity[None])
+    return found
 
 
 def invert_batch(

@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 
 from jifv._aten.export import OUTPUT, export
 from jifv._aten.graph import loads
-from jifv._aten.tapped import FORMAT, Tokens
+from jifv._aten.tapped import FORMAT, Tokens, digest_of_file
 from jifv._aten.tapped import TorchNetwork as TorchNetwork
 from jifv._core.check import check_floats
-from jifv._core.files import read_safetensors
+from jifv._core.files import check_digest, read_safetensors
 
 
 def from_torch(
@@ -84,7 +84,7 @@ def load(path: str | Path, *, layer: str | None = None, tokens: Tokens | None = 
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is none of a network, or there is no such layer.
+        ValueError: The file is damaged, or none of a network, or there is no such layer.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no network at {path}")
@@ -95,8 +95,10 @@ def load(path: str | Path, *, layer: str | None = None, tokens: Tokens | None = 
         graph = loads(metadata["graph"])
         saved = {name: json.loads(metadata[name]) for name in ("layer", "input_shape", "mean", "std", "tokens")}
         saved |= {name: tuple(saved[name]) for name in ("input_shape", "mean", "std")}
+        expected = metadata["digest"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must be a network of jifv, got metadata that is not: {error}") from error
+    check_digest(path, digest_of_file(weights, metadata), expected)
     saved |= {name: value for name, value in (("layer", layer), ("tokens", tokens)) if value is not None}
     return TorchNetwork(graph, weights, **saved)
 

@@ -12,9 +12,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from jifv._core.check import check_nonnegative, check_range
+from jifv._core.files import check_digest
 from jifv.models.files import cache
 from jifv.models.files.convert import CARDS, convert
-from jifv.models.files.storage import check_digest, digest, read_weights
+from jifv.models.files.storage import digest, read_weights
 from jifv.models.networks import densenet, frames, googlenet, srnet
 from jifv.parametrize import fourier, geometry, pixels
 from jifv.smoothing import smooth

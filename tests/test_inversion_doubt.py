@@ -27,11 +27,17 @@ def test_noise_and_unfinished_realizations_are_warned_of_once_and_finished_ones_
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert noise.stationarity.min() > FAR
+    assert repr(noise).endswith("V of dimension 4; 4 far from stationary)")
+    with pytest.warns(NotStationaryWarning, match="1 of 1 realizations are far from stationary") as caught:
+        one = jifv.invert_at(response, start[0], significance=TWO, basis=V)
+    assert caught[0].filename == __file__
+    np.testing.assert_allclose(one.stationarity, noise.stationarity[0], rtol=1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("error", NotStationaryWarning)
         settings = jifv.Settings(adam_steps=150, lbfgs_steps=100)
         done = jifv.invert_batch(response, jifv.visualize(response, start, targets, settings=settings), basis=V)
     assert done.stationarity.max() < FAR / 2
+    assert repr(done).endswith("V of dimension 4)")
 
 
 def test_counts_those_above_the_limit_and_not_the_unknown():

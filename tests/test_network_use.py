@@ -71,12 +71,34 @@ def test_files_that_are_no_networks(mobile, tmp_path):
     save_file({"a": np.zeros(2)}, path)
     with pytest.raises(ValueError, match="must be a network of jifv, got format None"):
         load(path)
-    save_file({"a": np.zeros(2)}, path, {"format": "jifv.network 1", "graph": "{}"})
+    save_file({"a": np.zeros(2)}, path, {"format": "jifv.network 2", "graph": "{}"})
     with pytest.raises(ValueError, match="must be a network of jifv, got metadata"):
         load(path)
     mobile.save(path)
     with pytest.raises(ValueError, match=r"layer must be one of .*features.1, .*got 'nowhere'"):
         load(path, layer="nowhere")
+
+
+def test_a_flipped_bit_in_a_saved_network_is_noticed(mobile, tmp_path):
+    path = tmp_path / "mobile.safetensors"
+    mobile.save(path)
+    whole = path.read_bytes()
+    # Of the names, the graph and the preprocessing, and of the weights.
+    for place in (*np.random.default_rng(0).integers(len(whole), size=20), len(whole) - 2):
+        content = bytearray(whole)
+        content[place] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            load(path)
+
+
+def test_values_beyond_the_range_of_the_preprocessing_are_refused(mobile):
+    for wrong in (255 * image(mobile), image(mobile) * np.nan):
+        with pytest.raises(
+            ValueError, match=r"x must have values in \[0, 1\], got .* for mean and std; divide bytes by 255"
+        ):
+            mobile(wrong)
+    mobile(np.clip(image(mobile), 0, 0) - 5e-4)  # which a resampling may do
 
 
 def test_pytorch_is_imported_by_from_torch_alone():

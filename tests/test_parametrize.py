@@ -50,6 +50,18 @@ def test_round_trip(build, shape, dtype, seed):
 
 
 @pytest.mark.parametrize("build", BOTH.values(), ids=BOTH)
+def test_bytes_are_images_and_other_values_beyond_the_range_are_not(build, unchecked):
+    phi, image = build((2, 3, 1)), np.array([0, 1, 128, 200, 254, 255], np.uint8).reshape(2, 3, 1)
+    np.testing.assert_allclose(phi.apply(phi.invert(image)), image / 255, atol=1e-5)
+    phi.invert(np.full((2, 3, 1), 1 + 5e-4, np.float32))  # as a resampling may round
+    for wrong in (image.astype(np.float32), np.full((2, 3, 1), 1.01), np.full((2, 3, 1), -0.01)):
+        with pytest.raises(ValueError, match=r"image must have values in \[0, 1\], got .*; divide bytes by 255"):
+            phi.invert(wrong)
+    with pytest.raises(TypeError, match=r"image must hold floats in \[0, 1\] or bytes \(uint8\), got int64"):
+        phi.invert(image.astype(np.int64))
+
+
+@pytest.mark.parametrize("build", BOTH.values(), ids=BOTH)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_images_are_real_and_in_range(build, shape):
     parametrization = build(shape, std=1.0)

@@ -1,12 +1,15 @@
 """Optimization in parts: interrupted, saved, loaded and continued as if nothing had happened."""
 
 import os
+import re
+import zlib
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import serialization
 from support.responses import SHORT, N, assert_same, bounded, kinked, run, samples
 
 from jifv.significance import Significance
@@ -110,6 +113,27 @@ def test_loading_errors(tmp_path):
     save_state(path, state)
     with pytest.raises(ValueError, match=r"has float32\(2, 4\) for \.parameters, expected float32\(3, 4\)"):
         load_state(path, start(bounded, *samples(3, N), settings=SHORT))
+
+
+def test_every_flipped_bit_of_a_state_is_noticed(tmp_path):
+    state, path = start(bounded, *samples(2, N), settings=SHORT), tmp_path / "state"
+    save_state(path, state)
+    whole = path.read_bytes()
+    for bit in np.random.default_rng(0).choice(8 * len(whole), 300, replace=False):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            load_state(path, state)
+
+
+@pytest.mark.parametrize("parts", [[], {"run": 3, "leaves": {}}, {"run": {}, "leaves": []}, {"run": {}}])
+def test_states_in_another_form_are_refused(tmp_path, parts):
+    content = serialization.msgpack_serialize(parts)
+    kept = {"checksum": zlib.crc32(content), "content": content}
+    (tmp_path / "state").write_bytes(serialization.msgpack_serialize(kept))
+    with pytest.raises(ValueError, match="state does not hold the state of a visualization"):
+        load_state(tmp_path / "state", start(bounded, *samples(2, N), settings=SHORT))
 
 
 def test_steps_must_not_be_negative():

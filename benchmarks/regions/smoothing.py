@@ -2,7 +2,7 @@
 
 import re
 
-from harness.numbers import degrees, duration, ratio, significant
+from harness.numbers import degrees, duration, ratio
 from harness.tables import markdown
 
 from regions.registry import block
@@ -29,20 +29,20 @@ def rounded_cost(result):
     return markdown(("", "input", "batch", "as it is", "rounded", "times"), sorted(rows + added), left=3)
 
 
-@block("gradients", "gradients")
-def gradients(result):
-    """Steps of Adam, and the angles that they leave."""
-    return markdown(
-        ("", "learning rate", "anneal", "gradients per sample", "prediction", "90th percentile"),
-        [
-            (
-                row["case"],
-                f"{row['learning rate']:g}",
-                f"{row['anneal']:g}",
-                significant(row["gradients"]),
-                degrees(row["prediction"]),
-                degrees(row["90 %"]),
-            )
-            for row in result.rows
-        ],
-    )
+_GRADIENTS = ("dncl", "srnet", "fast", "dnde", "gn4c", "gn4c-fast")
+_ANNEAL = 0.7
+
+
+@block("gradients", *(f"gradients-{part}" for part in _GRADIENTS))
+def gradients(*results):
+    """Median angles by the number of steps of Adam."""
+    found = {}
+    for row in (row for result in results for row in result.rows if row["anneal"] == _ANNEAL):
+        found.setdefault((row["case"], row["learning rate"]), {})[row["steps"]] = row["prediction"]
+    steps = sorted({step for angles in found.values() for step in angles})
+    cases = list(dict.fromkeys(case for case, _ in found))
+    rows = [
+        (case, f"{rate:g}", *(degrees(angles[step]) if step in angles else "" for step in steps))
+        for (case, rate), angles in sorted(found.items(), key=lambda item: (cases.index(item[0][0]), item[0][1]))
+    ]
+    return markdown(("", "learning rate", *(f"{step:,}" for step in steps)), rows)

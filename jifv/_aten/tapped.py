@@ -16,14 +16,19 @@ from safetensors.numpy import save
 from jifv._aten.graph import Graph, Node, dumps
 from jifv._aten.interpreter import check_known, evaluate
 from jifv._aten.positions import feature_axis, patch_grid
-from jifv._core.check import check_floats
-from jifv._core.files import replace_durably
+from jifv._core.check import check_floats, check_range
+from jifv._core.files import digest, replace_durably
 
 Tokens: TypeAlias = Literal["patches", "all"] | int
 """What comes out of a layer of tokens: the patches on their grid, all tokens, or one of them."""
 
-FORMAT = "jifv.network 1"
+FORMAT = "jifv.network 2"
 """Of the files that `TorchNetwork.save` writes."""
+
+
+def digest_of_file(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """Compute the SHA-256 of all that `TorchNetwork.save` writes, without the digest itself."""
+    return digest(arrays, json.dumps({name: metadata[name] for name in sorted(metadata) if name != "digest"}))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,11 +69,14 @@ class TorchNetwork:
 
         Raises:
             TypeError: `x` does not hold floats.
-            ValueError: `x` does not have the shape `input_shape`.
+            ValueError: `x` does not have the shape `input_shape`, or leaves [0, 1], for which `mean` and `std` are (not
+                checked without them, or where values are not known).
         """
         if x.shape != self.input_shape:
             raise ValueError(f"x must have shape {self.input_shape}, got {x.shape}; use jax.vmap for a batch")
         check_floats("x", x)
+        if any(self.mean) or any(each != 1 for each in self.std):
+            check_range("x", x, 0, 1, " for mean and std; divide bytes by 255")
         image = jnp.asarray(x)
         _, channels, height, width = self.graph.input_shape
         if image.shape[:2] != (height, width):
@@ -115,7 +123,7 @@ class TorchNetwork:
         return replace(self, layer=layer, tokens=self.tokens if tokens is None else tokens)
 
     def save(self, path: str | Path) -> None:
-        """Write the network as safetensors: its weights, and its graph and preprocessing as JSON.
+        """Write the network as safetensors: its weights, and its graph and preprocessing as JSON, with a digest of all.
 
         Raises:
             OSError: The file cannot be written; what was there before stays.
@@ -123,7 +131,7 @@ class TorchNetwork:
         metadata = {name: json.dumps(getattr(self, name)) for name in ("layer", "input_shape", "mean", "std", "tokens")}
         metadata |= {"format": FORMAT, "graph": dumps(self.graph)}
         arrays = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
-        replace_durably(path, save(arrays, metadata))
+        replace_durably(path, save(arrays, metadata | {"digest": digest_of_file(arrays, metadata)}))
 
     @cached_property
     def _nodes(self) -> tuple[Node, ...]:

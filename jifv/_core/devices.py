@@ -170,5 +170,8 @@ def by_leader(action: Callable[[], _T]) -> _T | None:
     if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.int32(error is not None)) and not leads():
         raise OSError("the process that writes the files failed; its own message says why")
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it knows this frame: what its traceback holds, such as locks, would outlive it
     return result

@@ -1,11 +1,13 @@
 """Files that are replaced in one step: whoever reads them finds the old file or the new one, never half of one."""
 
 import errno
+import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -61,6 +63,21 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray
         raise
     except Exception as error:  # safetensors and NumPy each have errors of their own
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def digest(arrays: Mapping[str, Any], salt: str = "") -> str:
+    """Compute the SHA-256 of a text followed by arrays with their names, types and shapes."""
+    result = hashlib.sha256(salt.encode())
+    for name, array in sorted(arrays.items()):
+        result.update(f"{name} {array.dtype} {array.shape}".encode())
+        result.update(np.ascontiguousarray(array).tobytes())
+    return result.hexdigest()
+
+
+def check_digest(path: str | os.PathLike[str], found: str, expected: str) -> None:
+    """Raise unless the weights in a file still have the digest that they were written with."""
+    if found != expected:
+        raise ValueError(f"weights in {path} are damaged: their sha256 must be {expected}, got {found}")
 
 
 def sync(path: str | os.PathLike[str]) -> None:

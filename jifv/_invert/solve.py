@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from jifv._core.check import check_array, concrete
 from jifv._core.html import ROWS, known, strongest, table
 from jifv._core.linalg import right_singular, triangle
+from jifv._invert.doubt import FAR
 from jifv._invert.priors import Weights, take_out, unit_rows, weigh
 from jifv.significance import Significance, cosine
 
@@ -52,7 +53,9 @@ class Inversion(NamedTuple):
         # A tree may hold anything: what `jax.eval_shape` returns, or no arrays at all.
         *batch, features = np.shape(self.objective) or (0,)
         *_, dimension = np.shape(self.singular_values) or (0,)
-        return f"Inversion(batch {tuple(batch)}, {features} features, V of dimension {dimension})"
+        far = int(np.sum(np.asarray(self.stationarity) > FAR)) if known(self.stationarity) else 0
+        doubt = f"; {far} far from stationary" if far else ""
+        return f"Inversion(batch {tuple(batch)}, {features} features, V of dimension {dimension}{doubt})"
 
     def _repr_html_(self) -> str | None:
         if not known(self.objective, self.gap, self.stationarity, self.dead):

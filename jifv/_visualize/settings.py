@@ -22,9 +22,9 @@ def check_settings(settings: Any) -> None:
 class Settings:
     """Options of the optimizer of `visualize`: Adam, then L-BFGS.
 
-    By default there is Adam alone, with a learning rate that falls for most of the time. With rounded kinks that takes
-    fewer gradients to a good prediction than the paper's steps (benchmarks/gradients.py); L-BFGS after it shortens the
-    gradient, and along soft directions leads away from the objective. `PAPER` has the paper's numbers of steps.
+    By default there is Adam alone, with a large learning rate that falls for most of the time. With rounded kinks that
+    takes the fewest gradients to a good prediction (benchmarks/gradients.py); L-BFGS after it shortens the gradient,
+    and along soft directions leads away from the objective. `PAPER` has the paper's numbers of steps.
 
     Attributes:
         adam_steps: Steps of Adam.
@@ -46,9 +46,9 @@ class Settings:
         ValueError: A value is outside its range.
     """
 
-    adam_steps: int = 500
+    adam_steps: int = 300
     lbfgs_steps: int = 0
-    learning_rate: float = 0.05
+    learning_rate: float = 0.2
     anneal: float = 0.7
     history: int = 10
     tolerance: float = 1e-8
@@ -87,5 +87,5 @@ class Settings:
         return self.lbfgs_steps * 3 // 2 + 10 if self.lbfgs_steps else 0
 
 
-PAPER = Settings(adam_steps=800, lbfgs_steps=300, anneal=0.25)
+PAPER = Settings(adam_steps=800, lbfgs_steps=300, learning_rate=0.05, anneal=0.25)
 """The numbers of steps that the paper takes for DenseNet and SRNet (section 3.2); for GoogLeNet it takes 3000 + 500."""

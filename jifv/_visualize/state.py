@@ -1,5 +1,6 @@
 """The state of an optimization: all that is needed to go on as if it had not been interrupted."""
 
+import zlib
 from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
@@ -116,9 +117,11 @@ class State:
 
 
 def save_state(path: str | PathLike, state: State) -> None:
-    """Write a state to a file. The file is replaced only once it is complete."""
+    """Write a state to a file, with a checksum. The file is replaced only once it is complete."""
     leaves = {jax.tree_util.keystr(place): np.asarray(leaf) for place, leaf in _leaves(jax.device_get(state))}
-    replace_durably(Path(path), serialization.msgpack_serialize({"run": _run(state), "leaves": leaves}))
+    content = serialization.msgpack_serialize({"run": _run(state), "leaves": leaves})
+    kept = {"checksum": zlib.crc32(content), "content": content}
+    replace_durably(Path(path), serialization.msgpack_serialize(kept))
 
 
 def load_state(path: str | PathLike, template: State) -> State:
@@ -130,15 +133,9 @@ def load_state(path: str | PathLike, template: State) -> State:
             objectives must be those of the file.
 
     Raises:
-        ValueError: The file does not hold a state, or that of another run; the message names what differs.
+        ValueError: The file is damaged, does not hold a state, or that of another run; the message names what differs.
     """
-    try:
-        content: Any = serialization.msgpack_restore(Path(path).read_bytes())
-        run, leaves = content["run"], content["leaves"]
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path} does not hold the state of a visualization: {error}") from error
+    run, leaves = _read(Path(path))
     wanted = _run(template)
     for name in wanted | run:
         if run.get(name) != wanted.get(name):
@@ -155,6 +152,23 @@ def load_state(path: str | PathLike, template: State) -> State:
     if not np.array_equal(state.objectives, template.objectives):
         raise ValueError(f"{path} was written with other objectives")
     return state
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what was written, once its checksum is right."""
+    try:
+        kept: Any = serialization.msgpack_restore(path.read_bytes())
+        content, checksum = kept["content"], kept["checksum"]
+        damaged = zlib.crc32(content) != checksum
+        parts: Any = {"run": {}, "leaves": {}} if damaged else serialization.msgpack_restore(content)
+        run, leaves = dict(parts["run"]), {name: np.asarray(leaf) for name, leaf in parts["leaves"].items()}
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} does not hold the state of a visualization: {error}") from error
+    if damaged:
+        raise ValueError(f"{path} is damaged: it does not have the checksum that it says")
+    return run, leaves
 
 
 def _leaves(state: State) -> list[tuple[Any, Any]]:

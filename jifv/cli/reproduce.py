@@ -18,11 +18,11 @@ from jifv.cli.interrupt import interruptible
 from jifv.cli.options import with_experiment_options
 from jifv.cli.output import show
 from jifv.experiments import journal
-from jifv.experiments.estimate import Cost, Step, estimate, measure_step, text
+from jifv.experiments.estimate import Cost, Step, estimate, measure_step, programs, text
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.problem import check, network_of, problem_of
 from jifv.experiments.report import files, tables
-from jifv.experiments.run import identity, run
+from jifv.experiments.run import TIMES, identity, run
 from jifv.experiments.store import Store
 from jifv.experiments.studies import STUDIES, Preset, Study
 from jifv.models import Network
@@ -136,7 +136,9 @@ def _check(plan: _Plan, weights: Path | None, networks: dict[tuple, Network], *,
         if key not in networks:
             networks[key] = network_of(cell, weights=weights)
         check(cell, networks[key])
-        if not overwrite:
+        if overwrite:  # all of them before any is removed
+            Store.check_removal(_path(plan, cell))
+        else:
             _check_same_run(_path(plan, cell), cell, networks[key])
 
 
@@ -153,7 +155,7 @@ def _run(
             network = networks[_key(cell)]
             digests[cell.network] = network.digest
             results.append(run(cell, network, store=store, mesh=_of_use(mesh, cell), progress=not quiet))
-            seconds += store.total_seconds()
+            seconds += store.total_seconds(TIMES)
         if not leads():
             return
         summary = files.write(plan.study, results, plan.folder, name=plan.name, preset=preset, weights=digests)
@@ -171,6 +173,7 @@ def _run(
 def _tell_cost(plan: _Plan, stores: list[Store], networks: dict[tuple, Network], mesh: Mesh) -> None:
     """Tell what the work that is left will cost. A step is measured once for all experiments that share it."""
     steps: dict[tuple, Step] = {}
+    compiled: set[tuple] = set()
     seconds = memory = 0.0
     for cell, store in zip(plan.cells, stores, strict=True):
         left = {stage: len(store.missing(stage)) for stage in ("realize", "reoptimize")}
@@ -178,8 +181,11 @@ def _tell_cost(plan: _Plan, stores: list[Store], networks: dict[tuple, Network],
             continue
         network = networks[_key(cell)]
         key = (*_key(cell), cell.smoothing, cell.parametrization, min(cell.batch_size, cell.samples))
-        if key not in steps:
+        needed = programs(cell, jacobians=left["realize"] > 0) - compiled
+        compiled |= needed
+        if fresh := key not in steps:
             steps[key] = measure_step(cell, problem_of(cell, network, _of_use(mesh, cell)))
+        left |= {"compilations": len(needed) - fresh}
         cost = estimate(cell, steps[key], features=cell.features or network.features, **left)
         seconds, memory = seconds + cost.seconds, max(memory, cost.bytes)
     if not steps or not leads():
@@ -187,7 +193,7 @@ def _tell_cost(plan: _Plan, stores: list[Store], networks: dict[tuple, Network],
     sides = max(network.input_shape[:2] for network in map(networks.__getitem__, map(_key, plan.cells)))
     features = max(cell.features or networks[_key(cell)].features for cell in plan.cells)
     size = f"{sum(cell.samples for cell in plan.cells)} samples of {features} features at {sides[0]}×{sides[1]}"
-    line = f"{plan.name}: {text(Cost(seconds, memory))} and compilation for {size}"
+    line = f"{plan.name}: {text(Cost(seconds, memory))} for {size}"
     if seconds > _LONG:
         complain(f"jifv: {line}; fewer --samples or --adam-steps, or a smaller --input-size, take less")
     else:

@@ -138,6 +138,48 @@ class Arrays:
             (self._folder / path / FILE).unlink(missing_ok=True)
 
 
+class Kept:
+    """An array of a finished stage, to read rows from: whatever is read is compared with its checksum."""
+
+    def __init__(self, folder: Path, journal: dict[str, Any], stage: str, name: str) -> None:
+        """Look it up in the journal of the store.
+
+        Raises:
+            ValueError: The stage has no such array.
+        """
+        known = journal["stages"][stage]
+        if name not in known["arrays"]:
+            raise ValueError(f"{folder} must have an array {stage}/{name}, got {', '.join(known['arrays']) or 'none'}")
+        self._stage, self._name, self._form = stage, name, known["arrays"][name]
+        self._checksums = {entry["batch"]: entry["checksums"][name] for entry in known["batches"]}
+        self._arrays = Arrays(folder, journal["samples"], journal["batch_size"])
+        self._last: tuple[int, np.ndarray] | None = None
+        self.batch_size = journal["batch_size"]
+        self.shape = (journal["samples"], *self._form["shape"])
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, rows: int | slice) -> np.ndarray:
+        """Read a row, or those of a slice.
+
+        Raises:
+            ValueError: A file is damaged, or gone; the message names it.
+            OSError: It cannot be read, although it may be whole.
+        """
+        if not isinstance(rows, slice):
+            return self._batch(rows // self.batch_size)[rows % self.batch_size]
+        found = [self[row] for row in range(*rows.indices(self.shape[0]))]
+        return np.stack(found) if found else np.empty((0, *self.shape[1:]), self._form["dtype"])
+
+    def _batch(self, batch: int) -> np.ndarray:
+        if self._last is None or self._last[0] != batch:  # a chunk would be decoded anew for each of its rows
+            try:
+                value = self._arrays.read(self._stage, self._name, batch, self._form, self._checksums[batch])
+            except DamagedError as error:
+                raise ValueError(f"{error}; the command that made the run computes it anew") from error
+            self._last = batch, value
+        return self._last[1]
+
+
 def is_leftover(name: str) -> bool:
     """Tell by its name whether a file was left by a killed process."""
     return re.fullmatch(_LEFTOVER, name) is not None

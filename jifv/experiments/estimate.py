@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ _JACOBIANS = 3
 """Arrays of the size of a Jacobian that inversion holds: GN4c's of 0.29 GiB takes 0.95 GiB (benchmarks/growth.py)."""
 _STATES = 8
 """Arrays of the size of p that a step holds beside L-BFGS's history: p, gradient, Adam's moments, and copies."""
+_RESPONSE = ("network", "layer", "input_size", "features", "aggregation", "smoothing", "parametrization", "std")
+"""What decides the response function of an experiment."""
 
 
 class Cost(NamedTuple):
@@ -41,6 +43,7 @@ class Step(NamedTuple):
 
     Attributes:
         seconds: Wall-clock time.
+        compilation: Seconds that its compilation took, few where the programs of an earlier run are kept.
         bytes: Memory in use by then, on all devices together.
         devices: How many share the batch.
         rows: Samples of the batch, and repetitions that fill up the devices.
@@ -48,6 +51,7 @@ class Step(NamedTuple):
     """
 
     seconds: float
+    compilation: float
     bytes: float
     devices: int
     rows: int
@@ -60,16 +64,32 @@ def measure_step(experiment: Experiment, problem: Problem) -> Step:
     rows = divisible(np.arange(batch), problem.mesh)
     arrays = scatter((problem.start[rows], jnp.asarray(problem.objectives[rows])), problem.mesh)
     times = []
-    for _ in range(2):  # the first one compiles
+    for _ in range(3):  # the first one compiles
         began = time.perf_counter()
         jax.block_until_ready(evaluate(problem.f, experiment.significance, experiment.settings.precision, *arrays))
         times.append(time.perf_counter() - began)
     devices = 1 if problem.mesh is None else problem.mesh.size
-    return Step(min(times), _in_use(), devices, len(rows), problem.start[0].nbytes)
+    seconds = min(times)
+    return Step(seconds, times[0] - seconds, _in_use(), devices, len(rows), problem.start[0].nbytes)
 
 
-def estimate(experiment: Experiment, step: Step, *, features: int, realize: int, reoptimize: int) -> Cost:
-    """Estimate what is left of an experiment. Compilation, the SVDs and writing files are not counted.
+def programs(experiment: Experiment, *, jacobians: bool = True) -> set[tuple[Any, ...]]:
+    """List the large programs of an experiment, as keys: each kind of step and, if wanted, the Jacobian.
+
+    Each takes about as long to compile. Experiments with a key in common share the program.
+    """
+    settings = experiment.settings
+    f = [getattr(experiment, name) for name in _RESPONSE]
+    batch = min(experiment.batch_size, experiment.samples)
+    precisions = {settings.precision, settings.adam_precision or settings.precision}
+    found = {("step", experiment.significance, precision, batch, *f) for precision in precisions}
+    return found | ({("jacobian", experiment.row_batch_size, *f)} if jacobians else set())
+
+
+def estimate(
+    experiment: Experiment, step: Step, *, features: int, realize: int, reoptimize: int, compilations: int = 0
+) -> Cost:
+    """Estimate what is left of an experiment. The SVDs, figures and writing files are not counted.
 
     Args:
         experiment: What to do.
@@ -78,6 +98,7 @@ def estimate(experiment: Experiment, step: Step, *, features: int, realize: int,
         features: Rows of the Jacobian.
         realize: Batches that are to be visualized and inverted.
         reoptimize: Batches that are to be re-optimized.
+        compilations: Programs that are still to be compiled, see `programs`.
     """
     settings = experiment.settings
     steps = settings.adam_steps + _TRIALS * settings.lbfgs_steps
@@ -85,7 +106,8 @@ def estimate(experiment: Experiment, step: Step, *, features: int, realize: int,
     gradients = realize * (steps + features * _PER_ROW) + reoptimize * len(OBJECTIVES) * experiment.reoptimize_steps
     states = step.rows * step.sample_bytes * (_STATES + 2 * settings.history)
     jacobians = step.devices * features * step.sample_bytes * _JACOBIANS
-    return Cost(gradients * step.seconds, step.bytes + max(states, jacobians))
+    seconds = gradients * step.seconds + compilations * step.compilation
+    return Cost(seconds, step.bytes + max(states, jacobians))
 
 
 def text(cost: Cost) -> str:

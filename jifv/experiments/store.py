@@ -12,7 +12,7 @@ first one writes and all read: they need a file system that they share.
 import json
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,16 @@ class Store:
             OSError: It cannot be removed, or another process has it open.
         """
         by_leader(lambda: _remove(Path(folder)))
+
+    @staticmethod
+    def check_removal(folder: str | Path) -> None:
+        """Raise as `remove` would, and remove nothing.
+
+        Raises:
+            ValueError: As `remove`.
+            OSError: Another process has it open.
+        """
+        by_leader(lambda: _removable(Path(folder)))
 
     def close(self) -> None:
         """Let other processes write. What is there can still be read."""
@@ -213,9 +223,14 @@ class Store:
         """List the versions of the code that computed the batches, where they are known."""
         return sorted({entry["commit"] for entry in self._entries()} - {None})
 
-    def total_seconds(self) -> float:
-        """Add up the wall-clock seconds of all batches, compilation included."""
-        return sum(sum(entry["seconds"].values()) for entry in self._entries())
+    def total_seconds(self, times: Mapping[str, int] | None = None) -> float:
+        """Add up the wall-clock seconds of all batches, compilation included.
+
+        Args:
+            times: How often a part was done of which the batches keep the seconds of one; 1 for the others.
+        """
+        spent = [part for entry in self._entries() for part in entry["seconds"].items()]
+        return sum(seconds * (times or {}).get(part, 1) for part, seconds in spent)
 
     def verify(self) -> list[str]:
         """Compare all batches with their checksums, and take the damaged ones out of the journal.
@@ -295,11 +310,12 @@ def _begin(folder: Path, journal: dict[str, Any]) -> Lock:
     return lock
 
 
-def _remove(folder: Path) -> None:
+def _removable(folder: Path) -> tuple[Lock | None, list[Path]]:
+    """List what a store holds, contents before their folders, once it is ours alone and a run wrote all of it."""
     if not folder.exists():
-        return
+        return None, []
     lock = hold(folder)
-    paths = sorted(folder.rglob("*"), reverse=True)  # what a folder holds, then the folder
+    paths = sorted(folder.rglob("*"), reverse=True)
     stages = {}
     if not all(disk.is_leftover(path.name) for path in paths):
         stages = {stage: known["arrays"] for stage, known in journals.read(folder)["stages"].items()}
@@ -307,6 +323,13 @@ def _remove(folder: Path) -> None:
         some = ", ".join(map(str, strangers[:3])) + (f" and {len(strangers) - 3} more" if len(strangers) > 3 else "")
         raise ValueError(f"{folder} holds what no run wrote: {some}. Nothing was removed; move that elsewhere first")
     lock.check()
+    return lock, paths
+
+
+def _remove(folder: Path) -> None:
+    lock, paths = _removable(folder)
+    if lock is None:
+        return
     for path in sorted(paths, key=lambda path: path == folder / FILE):  # the journal last: until then it is a run
         if path.is_dir():
             path.rmdir()

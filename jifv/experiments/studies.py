@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jifv.experiments.experiment import Experiment, with_options
 from jifv.experiments.options import BY_NAME
-from jifv.visualization import PAPER
+from jifv.visualization import PAPER, Settings
 
 Preset = Literal["quick", "paper"]
 
@@ -66,7 +66,7 @@ def with_rounded(cells: Iterable[Experiment], **changes: Any) -> tuple[Experimen
     """Add a twin with rounded kinks to every experiment.
 
     Only with rounded kinks does the gradient vanish at the end of a visualization (see docs/gn4c.md). The twin has the
-    same objectives and as many steps, all of them Adam's: L-BFGS does not bring it closer to rest.
+    same objectives, and the optimizer that then takes the fewest gradients (benchmarks/gradients.py).
 
     Args:
         cells: Experiments on the network as it is.
@@ -76,12 +76,8 @@ def with_rounded(cells: Iterable[Experiment], **changes: Any) -> tuple[Experimen
         The experiments, followed by their twins, whose names end in "-rounded".
     """
     cells = tuple(cells)
-    twins = []
-    for cell in cells:
-        steps = cell.settings.adam_steps + cell.settings.lbfgs_steps
-        twin = {"name": f"{cell.name}-rounded", "smoothing": 0.1, "adam_steps": steps, "lbfgs_steps": 0, "anneal": 0.7}
-        twins.append(with_options(cell, twin | changes))
-    return cells + tuple(twins)
+    rounded = tuple(replace(cell, name=f"{cell.name}-rounded", settings=Settings(adam_steps=200)) for cell in cells)
+    return cells + smaller(rounded, **{"smoothing": 0.1} | changes)
 
 
 def _label(option: str, value: Any) -> str:
@@ -124,7 +120,7 @@ _GN4C_SMOOTH = replace(
     name="gn4c-smooth",
     smoothing=0.1,
     dead_tolerance=0.02,
-    settings=replace(PAPER, adam_steps=3500, lbfgs_steps=0, anneal=0.7),
+    settings=Settings(adam_steps=2000),
 )
 _GN4C_SMOOTH_QUICK = replace(
     _GN4C_SMOOTH,
@@ -132,7 +128,6 @@ _GN4C_SMOOTH_QUICK = replace(
     canonical=1,
     input_size=112,
     reoptimize_steps=5,
-    settings=replace(_GN4C_SMOOTH.settings, adam_steps=2000),
 )
 
 _DNCL_QUICK = {"adam_steps": 300, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 16, "canonical": 4}
@@ -140,9 +135,6 @@ _DNDE_QUICK = {"adam_steps": 150, "lbfgs_steps": 60, "reoptimize_steps": 20, "sa
 _GN4C_QUICK = {"adam_steps": 800, "lbfgs_steps": 100, "reoptimize_steps": 10, "samples": 4, "canonical": 2}
 _GN4C_QUICK |= {"input_size": 112}
 _SRNET_QUICK = {"adam_steps": 200, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 8}
-
-_FAST = {"learning_rate": 0.1, "anneal": 1.0}
-"""Of twins for class scores: nothing needs fewer gradients (benchmarks/gradients.py)."""
 
 _DNDE_CELLS = grid(_DNDE, features=(8, 16, 32, 64, 128, 256, 342), power=_POWERS) + grid(
     replace(_DNDE, features=32), aggregation=("mean", "pick"), power=_POWERS
@@ -191,22 +183,22 @@ STUDIES = {
         "3.5, Fig. 2b",
         "scatter",
         with_rounded([_DNCL]),
-        with_rounded(smaller([_DNCL], **_DNCL_QUICK), adam_steps=200, **_FAST),
+        with_rounded(smaller([_DNCL], **_DNCL_QUICK)),
     ),
     "dn4cl": Study(
         "The same for a network that never saw a deer",
         "3.5, Fig. 2c",
         "scatter",
         with_rounded([_DN4CL]),
-        with_rounded(smaller([_DN4CL], **_DNCL_QUICK), **_FAST),
+        with_rounded(smaller([_DN4CL], **_DNCL_QUICK)),
     ),
     "dnde": Study(
         "The first n filters of dense3: power of the cosine and aggregation",
         "3.6, Fig. 3",
         "beta",
         with_rounded(_DNDE_CELLS),
-        with_rounded(smaller(_DNDE_QUICK_CELLS, **_DNDE_QUICK), adam_steps=300, std=0.5)
-        + with_rounded(smaller(_DNDE_QUICK_WHOLE, **_DNDE_QUICK), adam_steps=1000, std=0.5),
+        with_rounded(smaller(_DNDE_QUICK_CELLS, **_DNDE_QUICK), std=0.5)
+        + with_rounded(smaller(_DNDE_QUICK_WHOLE, **_DNDE_QUICK), adam_steps=400, std=0.5),
     ),
     "gn4c-features": Study(
         "The first n filters of inception4c: power of the cosine",

@@ -1,6 +1,5 @@
 """Weights as safetensors: a tree of arrays under names like `params/dense1.0/conv1/kernel`."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save
 
-from jifv._core.files import read_safetensors, replace_durably
+from jifv._core import files
+from jifv._core.files import check_digest, read_safetensors, replace_durably
 
 _DIGEST = "digest"
 
@@ -49,17 +49,7 @@ def read_weights(path: str | Path) -> tuple[dict, dict[str, str]]:
 
 def digest(variables: dict, salt: str = "") -> str:
     """Return the sha256 of a text followed by a tree of arrays with their names, types and shapes."""
-    result = hashlib.sha256(salt.encode())
-    for name, leaf in sorted(flatten_dict(variables, sep="/").items()):
-        result.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
-        result.update(np.ascontiguousarray(leaf).tobytes())
-    return result.hexdigest()
-
-
-def check_digest(path: str | Path, found: str, expected: str) -> None:
-    """Raise unless the weights in a file still have the digest that they were written with."""
-    if found != expected:
-        raise ValueError(f"weights in {path} are damaged: their sha256 must be {expected}, got {found}")
+    return files.digest(flatten_dict(variables, sep="/"), salt)
 
 
 def _digest_of_file(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -146,6 +147,18 @@ def test_a_run_is_inverted_with_what_it_was_made_with(made, tmp_path):
     targets = targets - targets.mean(1, keepdims=True)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     assert np.sum(found * targets, 1).min() > 0.99
+
+
+@pytest.mark.parametrize("name", ["images", "parameters"])
+def test_a_run_with_a_chunk_that_is_gone_is_refused_before_any_work(made, tmp_path, name):
+    run = tmp_path / "realizations.zarr"
+    shutil.copytree(made[0] / "realizations.zarr", run)
+    chunk = run / "realize" / name / "c" / "1" / "0" / "0" / "0"
+    chunk.unlink()
+    result = call("invert", run, "--batch-size", 2, "--out", tmp_path / "a")
+    assert result.exit_code == 1
+    assert f"{chunk} is not there" in result.output.replace("\n", "")
+    assert not (tmp_path / "a").exists()
 
 
 def test_pictures_are_told_from_noise(inverted):

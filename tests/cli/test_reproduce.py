@@ -87,6 +87,17 @@ def test_same_command_again_goes_on_and_another_is_refused(undrawn, tmp_path):
     assert read(tmp_path)["cells"][0]["seed"] == 1
 
 
+def test_nothing_is_removed_if_something_may_not_be(undrawn, tmp_path):
+    call("powers", "--quiet", "--out", tmp_path)
+    mine = tmp_path / "toy-k2.zarr" / "mine.txt"
+    mine.write_text("mine")
+    before = tree(tmp_path)
+    result = call("powers", "--quiet", "--overwrite", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "mine.txt. Nothing was removed" in result.output
+    assert tree(tmp_path) == before
+
+
 def test_several_experiments(undrawn, tmp_path):
     result = call("powers", "--out", tmp_path)
     assert result.exit_code == 0, result.output
@@ -101,6 +112,17 @@ def test_all_runs_every_one_and_says_which_failed(undrawn, tmp_path):
     assert result.exit_code == 1
     assert "jifv: toy: " in result.output
     assert read(tmp_path / "powers")["study"] == "powers"
+
+
+def test_seconds_told_are_those_of_all_re_optimizations(undrawn, tmp_path, monkeypatch):
+    def write(store, stage, batch, arrays, seconds, **options):
+        return written(store, stage, batch, arrays, dict.fromkeys(seconds, 10.0), **options)
+
+    written = jifv.experiments.run.Store.write
+    monkeypatch.setattr(jifv.experiments.run.Store, "write", write)
+    result = call("toy", "--out", tmp_path)
+    # Two batches, each of visualizing, Jacobians, inverting, and four times re-optimizing.
+    assert f"{2 * (3 + 4) * 10} s; results in" in result.output
 
 
 def test_quiet_prints_nothing(undrawn, tmp_path):
@@ -209,7 +231,7 @@ def test_tables_are_whole_in_any_encoding_at_80_columns(undrawn, tmp_path, chars
 
 
 def cost_of(result):
-    return [line for line in result.stderr.splitlines() if " and compilation for " in line]
+    return [line for line in result.stderr.splitlines() if ": about " in line]
 
 
 def test_cost_is_told_before_any_work_and_of_what_is_left_alone(undrawn, tmp_path, monkeypatch):
@@ -219,18 +241,19 @@ def test_cost_is_told_before_any_work_and_of_what_is_left_alone(undrawn, tmp_pat
     visualize = jifv.experiments.run.visualize
     monkeypatch.setattr(jifv.experiments.run, "visualize", interrupted)
     (line,) = cost_of(call("toy", "--out", tmp_path))
-    assert re.fullmatch(r"toy: about \d+ s, \d+\.\d GiB and compilation for 4 samples of 5 features at 12×12", line)
+    assert re.fullmatch(r"toy: about \d+ s, \d+\.\d GiB for 4 samples of 5 features at 12×12", line)
     monkeypatch.setattr(jifv.experiments.run, "visualize", visualize)
     assert call("toy", "--quiet", "--out", tmp_path).stderr == ""
     assert cost_of(call("toy", "--out", tmp_path)) == []
 
 
 def test_cost_of_hours_is_a_warning(undrawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(jifv.cli.reproduce, "measure_step", lambda *_: Step(1800.0, 2**30, 1, 2, 4))
+    monkeypatch.setattr(jifv.cli.reproduce, "measure_step", lambda *_: Step(1800.0, 3600.0, 2**30, 1, 2, 4))
     (line,) = cost_of(call("powers", "--out", tmp_path))
     # Twice: 2 batches of 2 + 1.2 · 1 steps and 5 · 2/3 rows, and as many of 4 re-optimizations of 1 step.
-    hours = 2 * 2 * (2 + 1.2 + 5 * 2 / 3 + 4) / 2
-    assert line.startswith(f"jifv: powers: about {hours:.0f} h, 1.0 GiB and compilation for 8 samples")
+    # The first one's step has been compiled, its Jacobian not; both share it, but not the step, which has the power.
+    hours = 2 * 2 * (2 + 1.2 + 5 * 2 / 3 + 4) / 2 + 2
+    assert line.startswith(f"jifv: powers: about {hours:.0f} h, 1.0 GiB for 8 samples")
     assert "fewer --samples" in line
 
 

@@ -1,7 +1,9 @@
+import gc
 import os
 import socket
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import jax
@@ -12,7 +14,7 @@ from jax.sharding import Mesh
 from support.toy import UNEVEN, network, scores
 
 import jifv
-from jifv._core.devices import divisible, gather, in_turn, mesh_of, over_samples, scatter, together
+from jifv._core.devices import by_leader, divisible, gather, in_turn, mesh_of, over_samples, scatter, together
 from jifv.experiments.run import run
 
 PROGRAM = Path(__file__).parents[1] / "support" / "many_devices.py"
@@ -127,6 +129,26 @@ def test_together_and_in_turn_are_the_function_itself(mesh):
     each = list(in_turn(compiled, mesh, x, jnp.asarray(y)))
     assert len(each) == 4
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda *rows: np.stack(rows), *each), expected)
+
+
+def test_an_error_of_the_leader_keeps_nothing_alive():
+    class Held:
+        pass
+
+    seen = []
+
+    def fail():
+        held = Held()
+        seen.append(weakref.ref(held))
+        raise ValueError("no")
+
+    gc.disable()  # which would hide it
+    try:
+        with pytest.raises(ValueError, match="no"):
+            by_leader(fail)
+        assert seen[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_what_is_not_divided_has_no_mesh():

@@ -5,11 +5,12 @@ from support.toy import FEATURES, TOY, network, response, scores
 
 import jifv
 from jifv.experiments import estimate as cost
-from jifv.experiments.estimate import Cost, Step, estimate, measure_step
+from jifv.experiments.estimate import Cost, Step, estimate, measure_step, programs
+from jifv.experiments.experiment import with_options
 from jifv.experiments.problem import problem_of
 
 SAMPLE = 12 * 12 * 3 * 4  # bytes of p
-STEP = Step(0.5, 2.0**30, devices=1, rows=2, sample_bytes=SAMPLE)
+STEP = Step(0.5, 3.0, 2.0**30, devices=1, rows=2, sample_bytes=SAMPLE)
 
 
 def test_time_is_that_of_all_gradients():
@@ -19,6 +20,21 @@ def test_time_is_that_of_all_gradients():
     visualized, rows, again = 100 + 1.2 * 50, FEATURES * 2 / 3, 4 * 7
     assert found.seconds == pytest.approx(0.5 * (3 * (visualized + rows) + 2 * again))
     assert estimate(TOY, STEP, features=FEATURES, realize=0, reoptimize=0).seconds == 0
+    assert estimate(TOY, STEP, features=FEATURES, realize=0, reoptimize=0, compilations=2).seconds == 2 * 3
+
+
+def test_programs_are_those_of_response_step_and_jacobian():
+    assert len(programs(TOY)) == 2
+    assert len(programs(TOY, jacobians=False)) == 1
+
+    def anew(**changes):
+        return len(programs(with_options(TOY, changes)) - programs(TOY))
+
+    assert anew(seed=3, adam_steps=7, reoptimize_steps=2, name="other") == 0
+    assert anew(power=1) == 1  # a step alone
+    assert anew(adam_precision="default") == 1
+    for change in ({"features": 3}, {"smoothing": 0.1}, {"std": 0.5}, {"parametrization": "fourier"}):
+        assert anew(**change) == 2
 
 
 def test_memory_is_that_of_the_largest_stage():
@@ -40,6 +56,7 @@ def test_measuring_compiles_what_visualization_uses():
     experiment = replace(TOY, settings=replace(TOY.settings, adam_steps=2, lbfgs_steps=0))
     step = measure_step(experiment, problem._replace(f=counted))
     assert step.seconds > 0
+    assert step.compilation > 0
     assert step.bytes > 2**20
     assert (step.devices, step.rows, step.sample_bytes) == (1, min(TOY.batch_size, TOY.samples), SAMPLE)
     before = len(traced)

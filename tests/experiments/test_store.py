@@ -48,6 +48,7 @@ def test_seconds_are_a_sample_and_without_compilation(store):
     fill(store)  # 1 s for three samples with compilation, then 2 s for three and 3 s for one
     assert store.seconds() == {"work": pytest.approx(5 / 4)}
     assert store.total_seconds() == pytest.approx(6)
+    assert store.total_seconds({"work": 4, "other": 9}) == pytest.approx(24)
 
 
 def test_seconds_of_a_single_batch_include_compilation():

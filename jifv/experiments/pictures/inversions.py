@@ -156,8 +156,11 @@ def _stores(
     name = _name(shard)
     there = sorted(path.name for path in Path(folder).glob(f"{_NAME}*.zarr") if _STORE.fullmatch(path.name))
     if overwrite:
-        for each in there if shard is None else [name]:
-            Store.remove(Path(folder) / each)
+        old = [Path(folder) / each for each in (there if shard is None else [name])]
+        for path in old:  # all of them before any is removed
+            Store.check_removal(path)
+        for path in old:
+            Store.remove(path)
         there = []
     if merge and not there:
         raise ValueError(f"folder must hold what shards have found to be merged, got none in {folder}")

@@ -14,6 +14,7 @@ import numpy as np
 import zarr
 
 from jifv.experiments import journal as journals
+from jifv.experiments.arrays import Kept
 from jifv.models.files.pictures import ENDINGS, read_picture
 
 _ARRAYS = ("images", "pictures", "x")
@@ -66,14 +67,14 @@ class Pictures:
         return hashlib.sha256("".join(each).encode()).hexdigest()
 
     def parameters(self) -> Any:
-        """Open the parameters of the run's realizations, an array (samples, *p) to read rows from.
+        """Open the parameters of the run's realizations, an array (samples, *p) to read rows from; see `Kept`.
 
         Raises:
             ValueError: These are no realizations of a run.
         """
         if self.run is None:
             raise ValueError("run must be one store of realizations, got other pictures")
-        return zarr.open_array(self.run / "realize" / "parameters", mode="r")
+        return Kept(self.run, journals.read(self.run), "realize", "parameters")
 
 
 def find_pictures(paths: Iterable[str | Path | np.ndarray]) -> Pictures:
@@ -169,7 +170,9 @@ def _zarr(path: Path) -> _Source:
         stage = journal["stages"].get("realize", {"batches": []})
         if len(stage["batches"]) * journal["batch_size"] < journal["samples"]:
             raise ValueError(f"{path} is not finished; the command that began it goes on with it")
-        images = zarr.open_array(path / "realize" / "images", mode="r")
+        images = Kept(path, journal, "realize", "images")  # Zarr would read a chunk that is gone as zeros
+        if images.ndim != 4:
+            raise ValueError(f"{path} must hold images (samples, h, w, C), got shape {images.shape}")
         made = [entry["checksums"] for entry in stage["batches"]]
         source = _array(path, images, lambda: hashlib.sha256(repr(made).encode()).hexdigest())
         return _Source(source.names, source.read, source.digest, path)

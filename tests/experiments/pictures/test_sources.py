@@ -1,5 +1,7 @@
 """Pictures from wherever they are, against the arrays that were written there."""
 
+import re
+
 import numpy as np
 import pytest
 import zarr
@@ -106,6 +108,45 @@ def test_a_run_must_be_finished(tmp_path):
     np.testing.assert_array_equal(found.parameters()[2:4], MANY[2:4] / 255)
     with pytest.raises(ValueError, match="must be one store of realizations"):
         find_pictures([MANY]).parameters()
+
+
+@pytest.mark.parametrize("name", ["images", "parameters"])
+@pytest.mark.parametrize("how", ["gone", "flipped", "of another batch"])
+def test_a_damaged_run_is_refused_and_not_read_as_something_else(tmp_path, name, how):
+    with Store.open(tmp_path / "a.zarr", {"a": 1}, 7, 3) as store:
+        for batch in store.missing("realize"):
+            rows = store.rows(batch)
+            store.write("realize", batch, {"images": MANY[rows], "parameters": MANY[rows] / 255}, {})
+    chunk = tmp_path / "a.zarr" / "realize" / name / "c" / "1" / "0" / "0" / "0"
+    if how == "gone":
+        chunk.unlink()
+    elif how == "flipped":
+        content = bytearray(chunk.read_bytes())
+        content[len(content) // 2] ^= 1
+        chunk.write_bytes(content)
+    else:
+        chunk.write_bytes((chunk.parents[3] / "0" / "0" / "0" / "0").read_bytes())
+    found = find_pictures([tmp_path / "a.zarr"])
+    rows = found if name == "images" else found.parameters()
+    for row in (2, 6):  # of the other batches
+        np.testing.assert_array_equal(rows[row], MANY[row] / (1 if name == "images" else 255))
+    with pytest.raises(ValueError, match=f"{re.escape(str(chunk))} is .*; the command that made the run computes"):
+        rows[3]
+
+
+def test_a_run_without_pictures_is_refused_by_name(tmp_path):
+    for name, kept, message in (
+        ("a.zarr", {"values": np.zeros((2, 3))}, "a.zarr must have an array realize/images, got values"),
+        (
+            "b.zarr",
+            {"images": np.zeros((2, 3, 3))},
+            r"b.zarr must hold images \(samples, h, w, C\), got shape \(2, 3, 3\)",
+        ),
+    ):
+        with Store.open(tmp_path / name, {"a": 1}, 2, 2) as store:
+            store.write("realize", 0, kept, {})
+        with pytest.raises(ValueError, match=message):
+            find_pictures([tmp_path / name])
 
 
 def test_a_batch_of_a_store_is_read_alone(tmp_path):
