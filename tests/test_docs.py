@@ -154,6 +154,7 @@ def toy(monkeypatch, tmp_path):
 
 
 EXAMPLES = [
+    ("confidence", ""),
     ("critical", ""),
     ("networks", " compose"),
     pytest.param("priors", "", marks=pytest.mark.slow),
@@ -161,7 +162,7 @@ EXAMPLES = [
 
 
 @pytest.mark.filterwarnings("ignore::jifv.inversion.NotStationaryWarning")
-@pytest.mark.parametrize(("page", "kind"), EXAMPLES, ids=("critical", "networks", "priors"))
+@pytest.mark.parametrize(("page", "kind"), EXAMPLES, ids=("confidence", "critical", "networks", "priors"))
 def test_examples_run(page, kind, toy):
     code = "\n".join(blocks(DOCS / f"{page}.md", kind))
     assert code

@@ -42,10 +42,7 @@ def invert(
     layer: pictures.Layer = None,
     *,
     options: Mapping[str, Any],
-    crop: Annotated[
-        float | None,
-        typer.Option(help="Part of a picture's shorter side that is used; by default as the network was trained."),
-    ] = None,
+    crop: pictures.Crop = None,
     reoptimize_steps: Annotated[
         int | None,
         typer.Option(
@@ -82,8 +79,7 @@ def invert(
     part = _part(shard)
     if part and merge:
         raise typer.BadParameter("gathers all shards; leave one of the two out", param_hint="--merge")
-    if crop is not None and not 0 < crop <= 1:
-        raise typer.BadParameter(f"must be in (0, 1], got {crop}", param_hint="--crop")
+    pictures.check_crop(crop)
     pictures.check_transformations(transformations)
     asked = {"priors": pictures.parse_priors(prior), "transformations": transformations, "draws": draws}
     setting = pictures.with_changes(Setting(network), options, layer=layer, **asked) if network else None

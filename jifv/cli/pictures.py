@@ -1,4 +1,4 @@
-"""What `jifv visualize` and `jifv invert` share: their options, and how these become a setting."""
+"""What the commands for people's own pictures share: their options, and how these become a setting."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -14,7 +14,7 @@ from jifv.priors import Prior
 from jifv.significance import Significance
 
 SETTING = ("aggregation", "parametrization", "input_size", "smoothing", "power", "floor", "seed")
-"""Options of a setting that both commands have, by their names in `jifv.experiments.options`."""
+"""Options of a setting that all of them have, by their names in `jifv.experiments.options`."""
 
 PANEL = "Options"
 
@@ -42,6 +42,12 @@ Devices: TypeAlias = Annotated[
 ]
 Distributed: TypeAlias = Annotated[
     bool, typer.Option("--distributed", help="This is one of several processes, as Slurm starts them.")
+]
+Crop: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--crop", help="Part of a picture's shorter side that is used; by default as the network was trained."
+    ),
 ]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start again where a run is in the folder.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress bars and no results.")]
@@ -112,6 +118,16 @@ def parse_priors(given: Sequence[str] | None) -> tuple[tuple[str, float], ...] |
             raise typer.BadParameter(f"{text}: {error}", param_hint="--prior") from error
         parsed.append((name, prior.weight))
     return tuple(parsed)
+
+
+def check_crop(crop: float | None) -> None:
+    """Raise unless there is such a part of a picture, or None.
+
+    Raises:
+        typer.BadParameter: There is none.
+    """
+    if crop is not None and not 0 < crop <= 1:
+        raise typer.BadParameter(f"must be in (0, 1], got {crop}", param_hint="--crop")
 
 
 def check_transformations(name: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What visualizing and inverting people's own pictures leaves behind: PNG, `results.csv`, `results.json`, a page."""
+"""What visualizing, inverting and auditing pictures leaves behind: PNG, `results.csv`, `results.json`, a page."""
 
 import csv
 import io
@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.figure import Figure
 from PIL import Image
 
 from jifv._core.files import replace_durably
 from jifv._core.provenance import provenance
+from jifv.audit import Audit
 from jifv.experiments.options import BY_NAME
 from jifv.experiments.pictures.judging import strongest
-from jifv.experiments.pictures.results import Inverted, Visualized
-from jifv.experiments.report import embed
+from jifv.experiments.pictures.results import Audited, Inverted, Visualized
+from jifv.experiments.report import embed, figures, figures_audit
 from jifv.experiments.report.figures_images import picture
 from jifv.experiments.setting import Setting
 from jifv.visualization import Settings
@@ -29,6 +31,7 @@ TOP = 10
 _ENTRIES = 8  # bars on the page
 _LARGE = 224  # pixels, where there is one image in a card
 _MOST = 1000  # pictures on a page
+_DRAWN = 24  # figures on a page
 _FULL = 300  # of full quality; more get coarser, so that the page does not grow
 
 
@@ -128,6 +131,49 @@ def write_inverted(
     _page(folder, title, facts, found, cards, keys, ["prediction", "response"])
 
 
+def write_audited(found: Audited, folder: Path, image: Callable[[int], Float[np.ndarray, "h w c"]]) -> None:
+    """Write `results.csv`, `results.json` and `report.html`, with a figure for each of the first claims.
+
+    Args:
+        found: What was found.
+        folder: Where to.
+        image: Returns a picture by its index.
+    """
+    _tell_folder(folder)
+    rows, cards, drawn = [], [], []
+    unit = _unit(found.response)
+    for index, name in enumerate(found.names):
+        picture_of = image(index)
+        for which, claim in enumerate(found.claims):
+            said, others = found.judgement(index, which), found.others[index, which]
+            audit = Audit(*(getattr(found, field)[index, which] for field in Audit._fields))
+            least = np.nanmin(others) if np.isfinite(others).any() else np.nan
+            numbers = {"stationarity": audit.stationarity, "p": audit.p_value, "least of others": least}
+            numbers |= {"on dead features": audit.on_dead}
+            rows.append({"picture": name, "claim": claim, "verdict": said.kind, "reasons": "; ".join(said.reasons)})
+            rows[-1] |= numbers
+            if len(cards) < _MOST:
+                cards.append(
+                    {
+                        "title": name,
+                        "kind": said.kind,
+                        "verdict": said.text(),
+                        "speaks": said.kind == "stands",
+                        "notes": [],
+                        "size": picture_of.shape[:2],
+                        "images": [["picture", embed.encoded(picture_of)]],
+                        "numbers": [[label, _short(number)] for label, number in numbers.items()],
+                        "sort": embed.numbers(np.array([audit.stationarity, audit.p_value], float)),
+                        **_bars({"claim": found.goals[which], "response": unit[index]}),
+                    }
+                )
+            if len(drawn) < _DRAWN and np.isfinite(audit.stationarity):
+                drawn.append((f"{name}: {claim}", _svg(figures_audit.claim(audit, len(found.feature_names)), folder)))
+    _write(folder, rows, {"setting": asdict(found.setting)})
+    title = f"{found.setting.network}, {found.setting.layer}: {_count(len(rows), 'claim')} audited"
+    _page(folder, title, _facts(found.setting), found, cards, ["stationarity", "p"], ["claim", "response"], drawn)
+
+
 def write_png(path: Path, image: Float[np.ndarray, "h w c"]) -> None:
     """Write an image, or the normals of a frame, with eight bits per channel."""
     file = io.BytesIO()
@@ -137,6 +183,15 @@ def write_png(path: Path, image: Float[np.ndarray, "h w c"]) -> None:
 
 def _tell_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _svg(figure: Figure, folder: Path) -> str:
+    """Return the text of an SVG file, which exists for a moment only."""
+    path = folder / "partial-claim.svg"
+    figures.save(figure, path)
+    text = path.read_text(encoding="utf-8")
+    path.unlink()
+    return text
 
 
 def _write(folder: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
@@ -165,17 +220,18 @@ def _page(
     folder: Path,
     title: str,
     facts: Sequence[tuple[str, str]],
-    of: Inverted | Visualized,
+    of: Inverted | Visualized | Audited,
     cards: Sequence[Mapping[str, Any]],
     keys: Sequence[str],
     series: Sequence[str],
+    drawn: Sequence[tuple[str, str]] = (),
 ) -> None:
     largest = max(of.feature_names, key=len, default="")
     data = {
         "title": title,
         "facts": facts,
         "tables": [],
-        "figures": [],
+        "figures": drawn,
         "features": of.feature_names if len(largest) < 200 else [name[:200] for name in of.feature_names],
         "entries": _ENTRIES,
         "series": series,

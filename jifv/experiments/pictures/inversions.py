@@ -16,22 +16,21 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
 
 from jifv._core.check import check_count, check_positive
 from jifv._core.devices import leads
 from jifv._core.progress import bar
 from jifv._core.provenance import commit
-from jifv.experiments import journal as journals
 from jifv.experiments.batches import surroundings, timed
 from jifv.experiments.pictures import files
 from jifv.experiments.pictures.question import Question, question_of
+from jifv.experiments.pictures.reading import Reader, is_exact, own_setting
 from jifv.experiments.pictures.results import Inverted
 from jifv.experiments.pictures.sources import Pictures, find_pictures
 from jifv.experiments.problem import check, network_of
-from jifv.experiments.setting import Setting, setting_of
+from jifv.experiments.setting import Setting
 from jifv.experiments.store import Store
-from jifv.models import Network, fit_picture
+from jifv.models import Network
 
 FEW = 64
 """Pictures up to which re-optimization is done unless told otherwise."""
@@ -89,7 +88,7 @@ def invert_pictures(
     found = pictures if isinstance(pictures, Pictures) else find_pictures(pictures)
     _check_shard(shard, merge, folder)
     if setting is None:
-        setting = _own(found)
+        setting = own_setting(found)
     network = network or network_of(setting)
     setting = setting.resolved(network)
     check(setting, network)
@@ -99,7 +98,7 @@ def invert_pictures(
     check_positive("batch_size", batch_size)
     crop = network.crop if crop is None else crop
     identity = {"setting": asdict(setting), "crop": crop, "pictures": found.digest(), **surroundings(network)}
-    reader = _Reader(found, network, crop, exact=_exact(found, setting, network))
+    reader = Reader(found, network, crop, exact=is_exact(found, setting, network))
     fresh = not merge and (folder is None or not (Path(folder) / _name(shard)).exists())
     if fresh:  # before there is a folder
         reader.check(_rows(range(-(-len(found) // batch_size)), batch_size, len(found), shard))
@@ -129,43 +128,6 @@ def invert_pictures(
     return result
 
 
-class _Reader:
-    """The pictures as the network takes them, and their parameters."""
-
-    def __init__(self, pictures: Pictures, network: Network, crop: float, *, exact: bool) -> None:
-        self._pictures, self._network, self._crop = pictures, network, crop
-        self._parameters = pictures.parameters() if exact else None
-
-    def image(self, row: int) -> Float[np.ndarray, "h w c"]:
-        """Read a picture."""
-        picture, name = self._pictures[row], self._pictures.names[row]
-        return fit_picture(picture, self._network.input_shape, crop=self._crop, name=name)
-
-    def parameters(self, rows: Sequence[int], question: Question) -> Float[np.ndarray, "b *p"]:
-        """Find the parameters of pictures: their own, or some that give them."""
-        if self._parameters is not None:
-            return self._parameters[rows[0] : rows[-1] + 1]
-        return question.parameters(np.stack([self.image(row) for row in rows]))
-
-    def check(self, rows: Sequence[int]) -> None:
-        """Read all pictures that are still to be inverted, so that none turns out to be damaged after hours.
-
-        Raises:
-            ValueError: Some cannot be read or do not fit.
-        """
-        wrong = []
-        for row in rows:
-            try:
-                self.image(row)
-                if self._parameters is not None:
-                    self._parameters[row]
-            except (ValueError, TypeError, OSError) as error:
-                wrong.append(str(error))
-        if wrong:
-            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-            raise ValueError("; ".join(wrong[:3]) + more)
-
-
 def _check_shard(shard: tuple[int, int] | None, merge: bool, folder: str | Path | None) -> None:
     if shard is None and not merge:
         return
@@ -175,22 +137,6 @@ def _check_shard(shard: tuple[int, int] | None, merge: bool, folder: str | Path 
         raise ValueError("shard must be None to merge")
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise ValueError(f"shard must be (i, n) with 1 <= i <= n, got {shard}")
-
-
-def _own(pictures: Pictures) -> Setting:
-    """Return what the realizations of a run were made with."""
-    if pictures.run is None:
-        raise ValueError("setting must be given for pictures that are not the realizations of one run")
-    return setting_of(journals.read(pictures.run)["identity"])
-
-
-def _exact(pictures: Pictures, setting: Setting, network: Network) -> bool:
-    """Tell whether the parameters that a run has kept are those of this setting's φ."""
-    if pictures.run is None:
-        return False
-    own = setting_of(journals.read(pictures.run)["identity"])
-    same = pictures.parameters().shape[0] == len(pictures) and pictures[0].shape == network.input_shape
-    return same and own.parametrization == setting.parametrization
 
 
 def _stores(
@@ -241,7 +187,7 @@ def _left(stores: Sequence[Store], stage: str, shard: tuple[int, int] | None) ->
 
 def _compute(
     question: Question,
-    reader: _Reader,
+    reader: Reader,
     stores: Sequence[Store],
     stages: dict[str, list[int]],
     *,

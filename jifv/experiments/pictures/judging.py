@@ -1,4 +1,4 @@
-"""What may be said of a picture's objective: optimal for it, or optimal for nothing here."""
+"""What may be said of a picture's objective, and of a claim about it."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -11,6 +11,13 @@ from jifv.significance import Significance
 
 LEAST_COSINE = 0.1
 """Floor of the cosine where a significance has none. No visualization ends below, and photographs do."""
+
+
+LIKELY = 0.05
+"""p-value of a claim above which other claims do as well."""
+
+HALF = 0.5
+"""Share of a claim on dead features from which on the picture says nothing of it."""
 
 
 class Verdict(NamedTuple):
@@ -70,6 +77,47 @@ def verdict(
     if significance.power and not cosine > least:
         reasons.append(f"cos(r, v) is {cosine:.2g}, below {least:g}")
     return Verdict("nothing" if reasons else "optimal", tuple(reasons), strongest(objective, names, most))
+
+
+class Judgement(NamedTuple):
+    """What may be said of a claim about a picture.
+
+    Attributes:
+        claim: What is claimed.
+        kind: "stands" if nothing speaks against the claim, "false" if something does, "unknown" where response or
+            Jacobian are not finite, or most of the claim is on dead features.
+        reasons: What speaks against it; of a claim that stands, what speaks for it.
+    """
+
+    claim: str
+    kind: Literal["stands", "false", "unknown"]
+    reasons: tuple[str, ...]
+
+    def text(self) -> str:
+        """Say it in a line."""
+        said = {"stands": "nothing speaks against", "false": "not", "unknown": "nothing is known of"}[self.kind]
+        return f"{said} {self.claim} ({'; '.join(self.reasons)})"
+
+
+def judgement(claim: str, *, stationarity: float, p_value: float, on_dead: float) -> Judgement:
+    """Judge a claim by the gradient that it leaves, and by how many other claims leave as little.
+
+    Two things speak against it: a `stationarity` above `jifv.inversion.FAR`, for the picture is then no maximum of what
+    is claimed; and a p-value above `LIKELY`, for then it might as well be a maximum of something else.
+
+    Args:
+        claim: What to call it.
+        stationarity: See `jifv.audit.Audit`, as the others.
+        p_value: How likely another claim does as well.
+        on_dead: Share of the claim on dead features.
+    """
+    if not np.isfinite(stationarity):
+        return Judgement(claim, "unknown", ("response or Jacobian are not finite",))
+    if on_dead > HALF:
+        return Judgement(claim, "unknown", (f"{100 * on_dead:.0f} % of it is on dead features",))
+    numbers = (f"{stationarity:.2g} of the gradient is left", f"p = {p_value:.2g}")
+    wrong = [number for number, bad in zip(numbers, (stationarity > FAR, p_value > LIKELY), strict=True) if bad]
+    return Judgement(claim, "false" if wrong else "stands", tuple(wrong) or numbers)
 
 
 def strongest(vector: Float[np.ndarray, " n"], names: Sequence[str], most: int) -> tuple[tuple[str, float], ...]:

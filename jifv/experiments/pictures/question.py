@@ -98,20 +98,37 @@ class Question:
             parts.append(_arrays(found, response))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    def linearize(
+        self, parameters: Float[np.ndarray, "b *p"], advance: Callable[..., None]
+    ) -> tuple[Float[np.ndarray, "b n"], Float[np.ndarray, "b n m"]]:
+        """Compute responses and Jacobians of f, of one picture per device.
+
+        Args:
+            parameters: The pictures.
+            advance: Reports units of `work` as done.
+        """
+        response = together(_responder(self.f, self.mesh), self.mesh, parameters)
+        return response, self._jacobian(parameters, response.dtype, advance)
+
     def _solved(
         self, parameters: Float[np.ndarray, "b *p"], response: Float[np.ndarray, "b n"], advance: Callable[..., None]
     ) -> Inversion:
-        """Compute the Jacobian some rows at a time, because it takes minutes and somebody is waiting, and solve."""
+        jacobian = self._jacobian(parameters, response.dtype, advance)
+        return together(self.solve, self.mesh, response, jacobian, parameters)
+
+    def _jacobian(
+        self, parameters: Float[np.ndarray, "b *p"], dtype: np.dtype, advance: Callable[..., None]
+    ) -> Float[np.ndarray, "b n m"]:
+        """Compute the Jacobian some rows at a time, because it takes minutes and somebody is waiting."""
         size = min(_ROWS, self.features)
         parts = []
         for first in range(0, self.features, size):
             # Rows of zeros fill the last part, which would be another shape.
-            some = np.eye(size, self.features, first, dtype=response.dtype)
+            some = np.eye(size, self.features, first, dtype=dtype)
             each = np.broadcast_to(some, (len(parameters), *some.shape))
             parts.append(together(_to_rows(self.f, self.mesh), self.mesh, parameters, each))
             advance(min(size, self.features - first) * len(parameters))
-        jacobian = np.concatenate(parts, axis=1)[:, : self.features]
-        return together(self.solve, self.mesh, response, jacobian, parameters)
+        return np.concatenate(parts, axis=1)[:, : self.features]
 
     def _reweighted(self, parameters: Float[np.ndarray, "b *p"]) -> Inversion:
         with warnings.catch_warnings():

@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jifv.compare import Match, match_features
 from jifv.experiments.pictures import html
-from jifv.experiments.pictures.judging import Verdict, verdict
+from jifv.experiments.pictures.judging import Judgement, Verdict, judgement, verdict
 from jifv.experiments.setting import Setting
 
 SHOWN = 24
@@ -124,6 +126,83 @@ class Inverted:
             for index, name in enumerate(self.names[:SHOWN])
         ]
         return html.table(f"{len(self)} pictures", columns, rows)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audited:
+    """What `audit_pictures` found. Print it for a line per picture and claim.
+
+    Attributes:
+        setting: With what, every option filled in.
+        names: Name of each picture.
+        claims: Name of each claim.
+        feature_names: Name of each feature.
+        goals: Direction that each claim says, of unit length.
+        stationarity: See `jifv.audit.Audit`, as the next three.
+        others: Of other claims.
+        p_value: How likely another claim does as well.
+        on_dead: Share of the claim on dead features.
+        response: r = f(p).
+        folder: Where the files are; None if there are none.
+    """
+
+    setting: Setting
+    names: tuple[str, ...]
+    claims: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    goals: Float[np.ndarray, "c n"]
+    stationarity: Float[np.ndarray, "s c"]
+    others: Float[np.ndarray, "s c m"]
+    p_value: Float[np.ndarray, "s c"]
+    on_dead: Float[np.ndarray, "s c"]
+    response: Float[np.ndarray, "s n"]
+    folder: Path | None
+
+    def judgement(self, picture: int, claim: int) -> Judgement:
+        """Say whether a claim on a picture stands."""
+        return judgement(
+            self.claims[claim],
+            stationarity=float(self.stationarity[picture, claim]),
+            p_value=float(self.p_value[picture, claim]),
+            on_dead=float(self.on_dead[picture, claim]),
+        )
+
+    def __repr__(self) -> str:
+        """Say a line about each claim on each picture, of the first ones."""
+        pairs = [(picture, claim) for picture in range(len(self.names)) for claim in range(len(self.claims))]
+        lines = [f"{self.names[each[0]]}: {self.judgement(*each).text()}" for each in pairs[:SHOWN]]
+        more = [f"and {len(pairs) - SHOWN} more"] if len(pairs) > SHOWN else []
+        return "\n".join([f"Audited({len(self.names)} pictures, {len(self.claims)} claims)", *lines, *more])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Compared:
+    """What `compare_networks` found. Print it for a line per picture.
+
+    Attributes:
+        visualized: What was made in the first network.
+        inverted: What that is optimal for in the second.
+    """
+
+    visualized: Visualized
+    inverted: Inverted
+
+    def match(self) -> Match:
+        """Find the features of the first network in the second. It takes as many pictures as features, or more."""
+        made, found = self.visualized, self.inverted
+        pairs = ((made, made.objectives), (found, found.objective))
+        gradients = [
+            each.setting.significance.gradient_product(jnp.asarray(each.response), jnp.asarray(v)) for each, v in pairs
+        ]
+        return match_features(*map(np.asarray, gradients))
+
+    def __repr__(self) -> str:
+        """Say a line about each picture, of the first ones."""
+        made, found = self.visualized, self.inverted
+        head = f"Compared({made.setting.network}, {found.setting.network}, {len(made.names)} pictures)"
+        lines = [f"{name}: {found.verdict(index).text()}" for index, name in enumerate(made.names[:SHOWN])]
+        more = [f"and {len(made.names) - SHOWN} more"] if len(made.names) > SHOWN else []
+        return "\n".join([head, *lines, *more])
 
 
 def _listed(names: Iterable[str], *, most: int) -> str:

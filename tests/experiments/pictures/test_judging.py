@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jifv.experiments.pictures.judging import verdict
+from jifv.experiments.pictures.judging import judgement, verdict
 from jifv.significance import Significance
 
 NAMES = ("cat", "dog", "deer")
@@ -52,3 +52,24 @@ def test_unknown_where_inversion_has_no_answer():
     found = judged(np.full(3, np.nan), stationarity=np.nan, cosine=np.nan)
     assert (found.kind, found.strongest) == ("unknown", ())
     assert found.text() == "nothing is known: response or Jacobian are not finite, or all features are dead"
+
+
+# Claims.
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind", "said"),
+    [
+        ({}, "stands", "nothing speaks against a cat (0.01 of the gradient is left; p = 0.004)"),
+        ({"stationarity": 0.1, "p_value": 0.05}, "stands", "nothing speaks against a cat (0.1 of the gradient"),
+        ({"stationarity": 0.2}, "false", "not a cat (0.2 of the gradient is left)"),
+        ({"p_value": 0.3}, "false", "not a cat (p = 0.3)"),
+        ({"p_value": 0.3, "stationarity": 0.2}, "false", "not a cat (0.2 of the gradient is left; p = 0.3)"),
+        ({"stationarity": np.nan}, "unknown", "nothing is known of a cat (response or Jacobian are not finite)"),
+        ({"on_dead": 0.6}, "unknown", "nothing is known of a cat (60 % of it is on dead features)"),
+    ],
+)
+def test_claims_stand_unless_something_speaks_against_them(numbers, kind, said):
+    found = judgement("a cat", **{"stationarity": 0.01, "p_value": 0.004, "on_dead": 0.0} | numbers)
+    assert found.kind == kind
+    assert found.text().startswith(said)

@@ -1,0 +1,108 @@
+"""docs/confidence.md: how sure an answer is, and audits."""
+
+from harness.numbers import degrees, fixed, significant
+from harness.tables import markdown
+
+from regions.registry import block, words
+
+
+@block("confidence", "confidence")
+def confidence(result):
+    """Coverage in each setting."""
+    rows = []
+    for row in result.rows:
+        kinks = {True: "kinks", False: "rounded", None: ""}[row["kinks"]]
+        numbers = [str(row["samples"]), degrees(row["angle"]), degrees(row["cone"])]
+        numbers += [_percent(row[name]) for name in ("in the cone", "in intervals", "alike", "others")]
+        quotient = "" if row["quotient"] is None else degrees(row["quotient"])
+        rows.append((row["setting"], kinks, *numbers, quotient))
+    columns = ("setting", "network", "samples", "median angle", "median cone", "in the cone", "in intervals")
+    return markdown((*columns, "known: alike", "known: all others", "median angle/ρ²"), rows, left=2)
+
+
+@words("confidence-own", "confidence")
+def own(result):
+    """Range of the coverage in a setting that is known."""
+    return _range(result, "in the cone")
+
+
+@words("confidence-intervals", "confidence")
+def intervals(result):
+    """Range of the coverage of intervals."""
+    return _range(result, "in intervals")
+
+
+@words("confidence-alike", "confidence")
+def alike(result):
+    """Range of the coverage in a setting that is not known."""
+    return _range(result, "alike")
+
+
+@words("confidence-others", "confidence")
+def others(result):
+    """Range of the coverage in a setting that is not known, whatever its kinks."""
+    return _range(result, "others")
+
+
+@words("confidence-quotients", "confidence")
+def quotients(result):
+    """Least and largest median quotient."""
+    found = [row["quotient"] for row in result.rows if row["quotient"] is not None]
+    return f"{degrees(min(found))} to {degrees(max(found))}"
+
+
+@words("confidence-failures", "confidence")
+def failures(result):
+    """Answers that are more than 30° off."""
+    whole = result.rows[-1]
+    return f"{round(whole['above 30°'] * whole['samples'])} of {whole['samples']}"
+
+
+@block("confidence-risk", "confidence-risk")
+def risk(result):
+    """What is left if the least sure are dropped."""
+    names = list(dict.fromkeys(row["sorted by"] for row in result.rows))
+    kept = sorted({row["kept"] for row in result.rows}, reverse=True)
+    found = {(row["sorted by"], row["kept"]): row for row in result.rows}
+    rows = []
+    for name in names:
+        shares = [_percent(found[name, each]["above 10°"]) for each in kept]
+        rows.append((name, *shares, _percent(found[name, 0.8]["errors gone"])))
+    columns = ("sorted by", *(f"{_percent(each)} kept" for each in kept), "errors gone at 80 %")
+    return markdown(columns, rows)
+
+
+@block("audit-claims", "audit-claims")
+def claims(result):
+    """Honest claims and others."""
+    ranks = ("by stationarity", "by p-value", "by response", "by cosine")
+    rows = []
+    for row in result.rows:
+        shown = ["" if row["kind"] == "honest" else fixed(row[name]) for name in ranks]
+        rest, p_value = (significant(row[name], 2) for name in ("stationarity", "p-value"))
+        rows.append((row["kind"], str(row["pictures"]), rest, p_value, _percent(row["p above 0.05"]), *shown))
+    columns = ("claim", "pictures", "median stationarity", "median p", "p above 0.05")
+    return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
+
+
+@block("audit-pictures", "audit-pictures")
+def pictures(result):
+    """Realizations and what is none."""
+    ranks = ("by stationarity", "by cosine", "by gap", "by negative")
+    rows = []
+    for row in result.rows:
+        shown = ["" if row["kind"] == "realizations" else fixed(row[name]) for name in ranks]
+        rows.append(
+            (row["kind"], str(row["pictures"]), significant(row["stationarity"], 2), _percent(row["called"]), *shown)
+        )
+    columns = ("picture", "pictures", "median stationarity", "called optimal for nothing")
+    return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
+
+
+def _range(result, name):
+    shares = [row[name] for row in result.rows if row["kinks"] is not None]
+    return f"{_percent(min(shares))} to {_percent(max(shares))}"
+
+
+def _percent(share):
+    return "" if share is None else f"{significant(100 * share, 2)} %"
