@@ -185,7 +185,7 @@ def _drawn(
     flat = [leaf.reshape(-1, *leaf.shape[len(batch) :]) for leaf in samples]
     keys = [jax.random.split(each, flat[0].shape[0]) for each in (which, normals)]
 
-    def one(each: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+    def one(each: tuple[Array, ...]) -> tuple[Array, ...]:
         which, normals, vectors, widths, answer, ratio, dead = each
         off = jnp.minimum(jax.random.choice(which, quotients, (draws,)) * ratio**2, _ANYWHERE)
         off = jnp.radians(off.astype(answer.dtype))[:, None]
