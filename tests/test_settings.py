@@ -28,4 +28,4 @@ def test_settings_errors(options, error, message, unchecked):
 def test_settings_of_any_number_type_are_one_key(unchecked):
     settings = Settings(learning_rate=np.float64(0.05), anneal=jnp.asarray(0.25), tolerance=np.array(1e-8))
     assert settings == Settings(learning_rate=0.05, anneal=0.25)
-    assert hash(settings) == hash(Settings(anneal=0.25))
+    assert hash(settings) == hash(Settings(learning_rate=0.05, anneal=0.25))
