@@ -117,6 +117,21 @@ def over_samples(function: Callable, mesh: Mesh | None) -> Callable:
     return jax.shard_map(function, mesh=mesh, in_specs=samples, out_specs=samples, check_vma=False)
 
 
+def one_by_one(function: Callable, mesh: Mesh | None) -> Callable:
+    """Return a function of batches that takes one sample after the other if there are several devices.
+
+    For decompositions. LAPACK's of a batch wait for threads of XLA's pool. Where those of all devices do so at the same
+    time, no thread is left to work, and they wait for ever (jaxlib 0.10).
+    """
+    if mesh is None or mesh.size == 1:
+        return function
+
+    def one(sample: tuple[jax.Array, ...]) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[0], function(*(array[None] for array in sample)))
+
+    return lambda *arrays: jax.lax.map(one, arrays)
+
+
 def together(function: Callable, mesh: Mesh | None, *arrays: np.ndarray | jax.Array) -> PyTree:
     """Compute a function for all samples of a batch at once; results are NumPy arrays.
 

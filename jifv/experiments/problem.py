@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jifv import aggregate
 from jifv import objectives as sample
-from jifv._core.devices import over_samples
+from jifv._core.devices import one_by_one, over_samples
 from jifv._core.tuning import compiler_options
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.registry import AGGREGATIONS, PARAMETRIZATIONS
@@ -122,7 +122,7 @@ def response_of(experiment: Experiment | Setting, network: Network) -> tuple[Par
 def inverter_on(experiment: Experiment, mesh: Mesh | None, basis: np.ndarray) -> Callable[[Array, Array], Inversion]:
     """Return `invert` on a critical space. Each call of this function costs a compilation."""
     options = {"significance": experiment.significance, "dead_tolerance": experiment.dead_tolerance}
-    return jax.jit(over_samples(partial(invert, basis=basis, **options), mesh))
+    return jax.jit(over_samples(one_by_one(partial(invert, basis=basis, **options), mesh), mesh))
 
 
 def _parts(experiment: Experiment | Setting, network: Network) -> tuple[Parametrization, aggregate.Aggregation, int]:
@@ -199,4 +199,4 @@ def _inverter(
     significance: Significance, dead_tolerance: float, mesh: Mesh | None
 ) -> Callable[[Array, Array], Inversion]:
     options = {"significance": significance, "dead_tolerance": dead_tolerance}
-    return jax.jit(over_samples(partial(invert, **options), mesh))
+    return jax.jit(over_samples(one_by_one(partial(invert, **options), mesh), mesh))

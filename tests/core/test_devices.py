@@ -156,3 +156,20 @@ def test_what_is_not_divided_has_no_mesh():
     assert mesh_of(jnp.zeros(3)) is None
     assert mesh_of(scatter(jnp.zeros(3), jifv.sample_mesh(1))) is None
     assert isinstance(gather(jnp.zeros(3)), np.ndarray)
+
+
+def test_decompositions_on_several_devices_do_not_wait_for_one_another():
+    """Batches of this size stopped two devices for ever, within a few attempts."""
+    program = """
+import numpy as np
+import jifv
+from jifv._core.devices import together
+from jifv.experiments.problem import _inverter
+mesh, rng = jifv.sample_mesh(2), np.random.default_rng(0)
+jacobian, response = rng.normal(size=(8, 342, 342)).astype("f"), rng.normal(size=(8, 342)).astype("f")
+for _ in range(12):
+    found = together(_inverter(jifv.Significance(), 0.0, mesh), mesh, response, jacobian)
+assert np.isfinite(found.gap).all()
+"""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=240)
