@@ -95,7 +95,7 @@ def scores(options):
     functions = {name: response(name, None, jifv.identity, "classifier", phi, options.size) for name in NETWORKS}
     columns = ("visualized in", "inverted in", "class", "largest", "cosine", "gap", "stationarity", "direction")
     table = Table("compare-scores", columns, threads=options.threads, out=options.out)
-    settings = jifv.Settings(adam_steps=options.steps, lbfgs_steps=0, anneal=0.7)
+    settings = jifv.Settings(adam_steps=options.steps, lbfgs_steps=0, learning_rate=0.05, anneal=0.7)
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(0), 10))
     for name, (f, classes) in functions.items():
         found = jifv.visualize(f, start, np.eye(10, dtype=np.float32), settings=settings, progress=True)

@@ -43,7 +43,7 @@ def realized(f, phi, targets, steps):
     import jifv
 
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(2), len(targets)))
-    settings = jifv.Settings(adam_steps=steps, lbfgs_steps=0, anneal=0.7)
+    settings = jifv.Settings(adam_steps=steps, lbfgs_steps=0, learning_rate=0.05, anneal=0.7)
     return jifv.visualize(f, start, targets, settings=settings, progress=True)
 
 
@@ -138,7 +138,7 @@ def rest(steps):
     for rounded, colour, label in ((False, ORANGE, "with its kinks"), (True, BLUE, "rounded")):
         f, phi = problem("dense3", 32, rounded=rounded)
         p = jax.vmap(phi.init)(jax.random.split(jax.random.key(2), 2))
-        settings = jifv.Settings(adam_steps=steps, lbfgs_steps=0, anneal=0.7)
+        settings = jifv.Settings(adam_steps=steps, lbfgs_steps=0, learning_rate=0.05, anneal=0.7)
         state, taken, values = start(f, p, targets, settings=settings), [], []
         while True:
             at = linearize_batch(f, state.parameters)

@@ -8,6 +8,7 @@ to find and must not hold up the others. Most of the time goes to the line searc
 """
 
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -17,6 +18,7 @@ from harness import pairs
 from harness.tables import Table
 
 import jifv
+from jifv.visualization import PAPER
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -60,7 +62,7 @@ def starts(f, phi, batch):
     """Realizations, every second one converged, and objectives."""
     objectives = jifv.sparse_objectives(jax.random.key(0), batch, 16)
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), batch))
-    adam, both = (jifv.Settings(adam_steps=200, lbfgs_steps=steps, anneal=0.25) for steps in (0, 1000))
+    adam, both = (replace(PAPER, adam_steps=200, lbfgs_steps=steps) for steps in (0, 1000))
     fresh, converged = (jifv.visualize(f, start, objectives, settings=settings).parameters for settings in (adam, both))
     mixed = jnp.where((jnp.arange(batch) % 2 == 0)[:, None, None, None], fresh, converged)
     return mixed, objectives
@@ -68,7 +70,7 @@ def starts(f, phi, batch):
 
 def ours(f, start, objectives, iterations):
     """Realizations and the number of iterations of the sample that took most."""
-    settings = jifv.Settings(adam_steps=0, lbfgs_steps=iterations)
+    settings = replace(PAPER, adam_steps=0, lbfgs_steps=iterations)
     result = jifv.visualize(f, start, objectives, settings=settings)
     return result.parameters, int(result.lbfgs_steps.max())
 

@@ -80,7 +80,7 @@ class Rows:
 def settings(steps):
     import jifv
 
-    return jifv.Settings(adam_steps=steps, lbfgs_steps=0, anneal=0.7)
+    return jifv.Settings(adam_steps=steps, lbfgs_steps=0, learning_rate=0.05, anneal=0.7)
 
 
 def invert(f, realizations, **how):

@@ -61,7 +61,7 @@ def inverted(network, aggregate, features, rounded, options):
         f, count = jifv.compose(phi.apply, smoothed, jifv.identity), len(smoothed.sites)
     targets = jifv.sparse_objectives(jax.random.key(1), options.samples, features=features)
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(2), options.samples))
-    settings = jifv.Settings(adam_steps=options.steps, lbfgs_steps=0, anneal=0.7)
+    settings = jifv.Settings(adam_steps=options.steps, lbfgs_steps=0, learning_rate=0.05, anneal=0.7)
     realizations = jifv.visualize(f, start, targets, settings=settings)
     inversion = jifv.invert_batch(f, realizations)
     responses = jax.vmap(f)(realizations.parameters)

@@ -55,7 +55,7 @@ def _setting(name, *, samples, steps, smoothing=0.1, power=2.0, removed=(), weig
         samples=samples,
         smoothing=smoothing,
         significance=Significance(power),
-        settings=Settings(adam_steps=steps, lbfgs_steps=0, anneal=0.7),
+        settings=Settings(adam_steps=steps, lbfgs_steps=0, learning_rate=0.05, anneal=0.7),
         **options | changes,
     )
     return Setting(experiment, removed, weights)

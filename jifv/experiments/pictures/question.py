@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +26,7 @@ from jifv.models import Network
 from jifv.parametrize import Parametrization
 from jifv.priors import Prior, prior_gradients
 from jifv.response import Composition, Response
-from jifv.visualization import Settings, visualize
+from jifv.visualization import PAPER, visualize
 
 _ROWS = 64
 """Rows of a Jacobian at a time. Each time costs a forward pass, and a backward pass for each row."""
@@ -174,7 +174,7 @@ class Question:
                 significance=self.setting.significance,
                 priors=self.priors,
                 transformations=self.ensemble,
-                settings=Settings(adam_steps=steps, lbfgs_steps=0, anneal=0.0),
+                settings=replace(PAPER, adam_steps=steps, lbfgs_steps=0, anneal=0.0),
                 mesh=self.mesh,
             )
             images = self.images(np.asarray(found.parameters)[: len(parameters)])

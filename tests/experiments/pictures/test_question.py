@@ -68,3 +68,11 @@ def test_what_is_not_finite_is_unknown_and_re_optimized_for_anything():
     assert after["images_prediction"].shape == (2, 12, 12, 3)
     assert np.isnan(after["ssim_prediction"]).tolist() == [True, False]
     assert after["ssim_prediction"][1] > 0.9
+
+
+def test_re_optimization_is_that_of_the_library():
+    mine = asked()
+    wanted = np.eye(2, FEATURES, dtype=np.float32)
+    after = mine.reoptimize(PARAMETERS, {"prediction": wanted}, steps=3, size=2, advance=lambda n: None)
+    expected = jifv.reoptimize(mine.f, PARAMETERS, wanted, significance=jifv.Significance(), steps=3)
+    np.testing.assert_allclose(after["images_prediction"], jax.vmap(mine.phi.apply)(expected), atol=1e-5)
