@@ -118,12 +118,12 @@ def over_samples(function: Callable, mesh: Mesh | None) -> Callable:
 
 
 def one_by_one(function: Callable, mesh: Mesh | None) -> Callable:
-    """Return a function of batches that takes one sample after the other if there are several devices.
+    """Return a function of batches that takes one sample after the other on several CPU devices, for `over_samples`.
 
     For decompositions. LAPACK's of a batch wait for threads of XLA's pool. Where those of all devices do so at the same
     time, no thread is left to work, and they wait for ever (jaxlib 0.10).
     """
-    if mesh is None or mesh.size == 1:
+    if mesh is None or mesh.size == 1 or mesh.devices.flat[0].platform != "cpu":
         return function
 
     def one(sample: tuple[jax.Array, ...]) -> PyTree:

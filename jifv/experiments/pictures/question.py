@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from jifv._core.devices import in_turn, one_by_one, over_samples, together
+from jifv._core.devices import in_turn, over_samples, together
 from jifv._core.tuning import compiler_options
 from jifv.critical import critical_spaces
 from jifv.ensemble import Ensemble, mean_response
@@ -208,7 +208,7 @@ def question_of(setting: Setting, network: Network, mesh: Mesh | None) -> Questi
         priors=priors,
         ensemble=ensemble,
         features=features,
-        solve=jax.jit(over_samples(one_by_one(solve, mesh), mesh)),
+        solve=jax.jit(over_samples(solve, mesh)),
         mesh=mesh,
     )
 
