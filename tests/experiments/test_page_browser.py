@@ -75,6 +75,7 @@ def point(tab, sample, series="prediction"):
 
 def hover(tab, sample):
     """Move to a point; returns the sample whose card is in the tooltip."""
+    point(tab, sample).scroll_into_view_if_needed()
     box = point(tab, sample).bounding_box()
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     return tab.locator("#tooltip .card").get_attribute("data-sample")
