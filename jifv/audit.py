@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from jifv._core.check import check_objectives, check_positive
-from jifv._invert.check import check_linearization
+from jifv._core.check import check_positive
+from jifv._invert.stationary import as_directions, gradient_left, unit
 from jifv.evaluate import angle
 from jifv.jacobian import compress
 from jifv.objectives import sparse_objectives
-from jifv.significance import Significance, check_invertible
+from jifv.significance import Significance
 
 __all__ = ["OTHER", "Audit", "audit_claim"]
 
@@ -80,14 +80,8 @@ def audit_claim(
         ValueError: As `jifv.stationarity`, or `random` is not positive.
     """
     check_positive("random", random)
-    response, jacobian, claims = jnp.asarray(response), jnp.asarray(jacobian), jnp.asarray(claims)
-    check_linearization(response, jacobian)
-    check_invertible(significance)
-    check_objectives(claims, response.shape[-1])
-    if claims.shape != response.shape:
-        raise ValueError(f"claims must have the shape of response, {response.shape}, got {claims.shape}")
-    dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
-    return _audit(key, *(each.astype(dtype) for each in (response, jacobian, claims)), significance, random)
+    response, jacobian, claims = as_directions("claims", response, jacobian, claims, significance)
+    return _audit(key, response, jacobian, claims, significance, random)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -95,34 +89,23 @@ def _audit(
     key: Array, response: Array, jacobian: Array, claims: Array, significance: Significance, random: int
 ) -> Audit:
     features, dtype = response.shape[-1], response.dtype
-    factor = compress(jacobian)
-    dead = (response == 0) & jnp.all(factor == 0, axis=-1)
-    finite = jnp.isfinite(response).all(-1) & jnp.isfinite(factor).all((-2, -1))
-    factor = jnp.where(finite[..., None, None], factor, 0)
-    response = jnp.where(finite[..., None], response, 0)
+    compressed = compress(jacobian)
+    dead = (response == 0) & jnp.all(compressed == 0, axis=-1)
     fixed = jnp.concatenate([sparse_objectives(key, random, features, dtype=dtype), jnp.eye(features, dtype=dtype)])
     others = jnp.broadcast_to(fixed, (*response.shape[:-1], *fixed.shape))
     others = jnp.concatenate([others, response[..., None, :]], axis=-2)
     # What lies on dead features would only make a claim shorter.
-    others = _unit(jnp.where(dead[..., None, :], 0, others))
-    claims = _unit(claims)
-    with jax.default_matmul_precision("highest"):
-        product = significance.gradient_product(response, factor)
-        largest = jnp.linalg.svd(product, compute_uv=False)[..., :1]
-        largest = jnp.where(largest > 0, largest, 1)
-        rest = jnp.linalg.norm(jnp.einsum("...n,...nk->...k", claims, product), axis=-1) / largest[..., 0]
-        rests = jnp.linalg.norm(jnp.einsum("...mn,...nk->...mk", others, product), axis=-1) / largest
+    others = unit(jnp.where(dead[..., None, :], 0, others))
+    claims = unit(claims)
+    rests = gradient_left(response, compressed, jnp.concatenate([claims[..., None, :], others], axis=-2), significance)
+    rest, rests = rests[..., 0], rests[..., 1:]
     near = ~(angle(others, claims[..., None, :]) >= OTHER)  # also where there is none
-    rests = jnp.where(near | ~finite[..., None], jnp.nan, rests)
+    rests = jnp.where(near, jnp.nan, rests)
     as_good = jnp.sum(rests <= rest[..., None], axis=-1)
     count = jnp.sum(jnp.isfinite(rests), axis=-1)
     return Audit(
-        stationarity=jnp.where(finite, rest, jnp.nan),
+        stationarity=rest,
         others=rests,
-        p_value=jnp.where(finite, (1 + as_good) / (1 + count), jnp.nan).astype(dtype),
+        p_value=jnp.where(jnp.isfinite(rest), (1 + as_good) / (1 + count), jnp.nan).astype(dtype),
         on_dead=jnp.sum(jnp.where(dead, claims, 0) ** 2, axis=-1),
     )
-
-
-def _unit(vectors: Array) -> Array:
-    return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -39,30 +39,56 @@ def stationarity(
         TypeError: As `invert`.
         ValueError: Shapes do not fit, or an objective is zero or not finite.
     """
+    response, jacobian, objectives = as_directions("objectives", response, jacobian, objectives, significance)
+    return _stationarity(response, jacobian, objectives, significance=significance)
+
+
+def as_directions(
+    name: str,
+    response: ArrayLike,
+    jacobian: ArrayLike,
+    directions: ArrayLike,
+    significance: Significance,
+) -> tuple[Array, Array, Array]:
+    """Check r, J and one direction per sample; return them as arrays of one dtype, float32 or wider."""
     response, jacobian = as_array("response", response), as_array("jacobian", jacobian)
-    objectives = as_array("objectives", objectives)
+    directions = as_array(name, directions)
     check_linearization(response, jacobian)
     check_invertible(significance)
-    check_objectives(objectives, response.shape[-1])
-    if objectives.shape != response.shape:
-        raise ValueError(f"objectives must have the shape of response, {response.shape}, got {objectives.shape}")
+    check_objectives(directions, response.shape[-1])
+    if directions.shape != response.shape:
+        raise ValueError(f"{name} must have the shape of response, {response.shape}, got {directions.shape}")
     dtype = jnp.promote_types(jnp.result_type(response, jacobian), jnp.float32)
-    arrays = (array.astype(dtype) for array in (response, jacobian, objectives))
-    return _stationarity(*arrays, significance=significance)
+    return response.astype(dtype), jacobian.astype(dtype), directions.astype(dtype)
 
 
 @partial(jax.jit, static_argnames="significance")
 def _stationarity(response: Array, jacobian: Array, objectives: Array, *, significance: Significance) -> Array:
+    return gradient_left(response, compress(jacobian), objectives[..., None, :], significance)[..., 0]
+
+
+def gradient_left(
+    response: Float[Array, "*batch n"],
+    compressed: Float[Array, "*batch n k"],
+    directions: Float[Array, "*batch d n"],
+    significance: Significance,
+) -> Float[Array, "*batch d"]:
+    """Compute ‖JᵀBv‖/σ₁(BJ) of d directions per sample, of any length; NaN where r or J is not finite."""
     with jax.default_matmul_precision("highest"):
-        product = _scaled(significance.gradient_product(response, compress(jacobian)), (-2, -1))
-        unit = _scaled(objectives, -1)
-        unit = unit / jnp.linalg.norm(unit, axis=-1, keepdims=True)
-        residue = jnp.linalg.norm(jnp.sum(unit[..., None] * product, axis=-2), axis=-1)
+        product = _scaled(significance.gradient_product(response, compressed), (-2, -1))
+        units = unit(directions)
+        residues = jnp.linalg.norm(jnp.einsum("...dn,...nk->...dk", units, product), axis=-1)
         # An SVD must not see NaN: not every LAPACK returns from that.
         finite = jnp.all(jnp.isfinite(product), axis=(-2, -1))
         values = jnp.linalg.svd(jnp.where(finite[..., None, None], product, 0), compute_uv=False)
-    largest = values[..., 0]
-    return jnp.where(finite, residue / jnp.where(largest > 0, largest, 1), jnp.nan)
+    largest = values[..., :1]
+    return jnp.where(finite[..., None], residues / jnp.where(largest > 0, largest, 1), jnp.nan)
+
+
+def unit(directions: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
+    """Bring directions to unit length; NaN where they are zero."""
+    directions = _scaled(directions, -1)
+    return directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
 
 
 def _scaled(array: Array, axes: int | tuple[int, ...]) -> Array:
