@@ -1,17 +1,26 @@
-"""What every stage of a run needs for its batches: equal sizes, usable objectives, times, and an identity."""
+"""What every stage of a run needs for its batches: equal sizes, usable objectives, times, an identity, and how."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array
 
+from jifv._core.provenance import commit
 from jifv.models import Network
 from jifv.models.networks import frames
+
+
+class Circumstances(TypedDict):
+    """How a batch was computed."""
+
+    devices: int
+    commit: str | None
 
 
 def surroundings(network: Network) -> dict[str, Any]:
@@ -25,6 +34,12 @@ def surroundings(network: Network) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "float64": jax.dtypes.canonicalize_dtype(np.float64) == np.float64,
     }
+
+
+def circumstances(mesh: Mesh | None) -> Circumstances:
+    """Say how a batch is computed: on how many devices, and by which version of the code. See `Store.write`."""
+    code = commit()
+    return {"devices": 1 if mesh is None else mesh.size, "commit": str(code) if code else None}
 
 
 def padded(size: int, *arrays: Any) -> tuple[Any, ...]:

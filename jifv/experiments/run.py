@@ -11,9 +11,8 @@ from jaxtyping import Float, Int
 from jifv import evaluate
 from jifv._core.devices import in_turn, leads, together
 from jifv._core.progress import bar
-from jifv._core.provenance import commit
 from jifv.critical import critical_spaces
-from jifv.experiments.batches import in_unit_range, padded, surroundings, timed, usable
+from jifv.experiments.batches import circumstances, in_unit_range, padded, surroundings, timed, usable
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.problem import Problem, inverter_on, problem_of
 from jifv.experiments.results import OBJECTIVES, Calibrated, Realized, Reoptimized, Results, candidates, evaluated
@@ -49,8 +48,7 @@ def run(
         FloatingPointError: Fewer than two realizations are finite.
     """
     problem = problem_of(experiment, network, mesh)
-    code = commit()
-    how = {"devices": 1 if mesh is None else mesh.size, "commit": str(code) if code else None}
+    how = circumstances(mesh)
     progress &= leads()
     if store is None:
         store = Store.in_memory(experiment.samples, experiment.batch_size)

@@ -18,8 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from jifv._core.devices import leads
-from jifv._core.provenance import commit
-from jifv.experiments.batches import padded, surroundings, timed
+from jifv.experiments.batches import circumstances, padded, surroundings, timed
 from jifv.experiments.pictures import files
 from jifv.experiments.pictures.results import Visualized
 from jifv.experiments.problem import network_of, response_of, to_images
@@ -83,8 +82,7 @@ def visualize_features(
         Store.remove(path)
     samples = len(objectives)
     opened = Store.open(path, identity, samples, batch_size) if path else Store.in_memory(samples, batch_size)
-    code = commit()
-    how: dict[str, Any] = {"devices": 1 if mesh is None else mesh.size, "commit": str(code) if code else None}
+    how = circumstances(mesh)
     with opened as store:
         start = jax.vmap(phi.init)(jax.random.split(jax.random.key(setting.seed), samples))
         for batch in store.missing("realize"):

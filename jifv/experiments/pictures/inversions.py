@@ -20,8 +20,7 @@ from jax.sharding import Mesh
 from jifv._core.check import check_count, check_positive
 from jifv._core.devices import leads
 from jifv._core.progress import bar
-from jifv._core.provenance import commit
-from jifv.experiments.batches import surroundings, timed
+from jifv.experiments.batches import circumstances, surroundings, timed
 from jifv.experiments.pictures import files
 from jifv.experiments.pictures.question import Question, question_of
 from jifv.experiments.pictures.reading import Reader, is_exact, own_setting
@@ -195,11 +194,7 @@ def _compute(
     progress: bool,
 ) -> None:
     """Compute and store what is left."""
-    store, code = stores[0], commit()
-    how: dict[str, Any] = {
-        "devices": 1 if question.mesh is None else question.mesh.size,
-        "commit": str(code) if code else None,
-    }
+    store, how = stores[0], circumstances(question.mesh)
     for stage, left in stages.items():
         count = sum(len(store.rows(batch)) for batch in left)
         label, total = f"invert {count}", question.work(count)
