@@ -1,5 +1,7 @@
 """docs/confidence.md: how sure an answer is, and audits."""
 
+from functools import partial
+
 from harness.numbers import degrees, fixed, significant
 from harness.tables import markdown
 
@@ -18,30 +20,6 @@ def confidence(result):
         rows.append((row["setting"], kinks, *numbers, quotient))
     columns = ("setting", "network", "samples", "median angle", "median cone", "in the cone", "in intervals")
     return markdown((*columns, "known: alike", "known: all others", "median angle/ρ²"), rows, left=2)
-
-
-@words("confidence-own", "confidence")
-def own(result):
-    """Range of the coverage in a setting that is known."""
-    return _range(result, "in the cone")
-
-
-@words("confidence-intervals", "confidence")
-def intervals(result):
-    """Range of the coverage of intervals."""
-    return _range(result, "in intervals")
-
-
-@words("confidence-alike", "confidence")
-def alike(result):
-    """Range of the coverage in a setting that is not known."""
-    return _range(result, "alike")
-
-
-@words("confidence-others", "confidence")
-def others(result):
-    """Range of the coverage in a setting that is not known, whatever its kinks."""
-    return _range(result, "others")
 
 
 @words("confidence-quotients", "confidence")
@@ -100,9 +78,19 @@ def pictures(result):
 
 
 def _range(result, name):
+    """Range of the coverage over the settings: in one that is known, of intervals, in those that are not known."""
     shares = [row[name] for row in result.rows if row["kinks"] is not None]
     return f"{_percent(min(shares))} to {_percent(max(shares))}"
 
 
 def _percent(share):
     return "" if share is None else f"{significant(100 * share, 2)} %"
+
+
+for _name, _share in (
+    ("own", "in the cone"),
+    ("intervals", "in intervals"),
+    ("alike", "alike"),
+    ("others", "others"),
+):
+    words(f"confidence-{_name}", "confidence")(partial(_range, name=_share))

@@ -86,7 +86,7 @@ def gradient_left(
 
 
 def unit(directions: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    """Bring directions to unit length; NaN where they are zero."""
+    """Scale directions to unit length; NaN where they are zero."""
     directions = _scaled(directions, -1)
     return directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
 

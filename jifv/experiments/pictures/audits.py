@@ -100,8 +100,13 @@ def _audited(
     random: int,
 ) -> dict[str, np.ndarray]:
     """Audit the claims on one picture."""
-    key = jax.random.key(setting.seed)
-    options = {"significance": setting.significance, "random": random}
-    each = [audit_claim(key, response, jacobian, goal, **options) for goal in goals]
-    parts = {name: np.stack([np.asarray(getattr(one, name)) for one in each]) for name in each[0]._fields}
-    return parts | {"response": response}
+    count = len(goals)
+    audit = audit_claim(
+        jax.random.key(setting.seed),
+        np.broadcast_to(response, (count, *response.shape)),
+        np.broadcast_to(jacobian, (count, *jacobian.shape)),
+        goals,
+        significance=setting.significance,
+        random=random,
+    )
+    return {name: np.asarray(found) for name, found in audit._asdict().items()} | {"response": response}

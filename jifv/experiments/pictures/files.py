@@ -1,6 +1,5 @@
 """What visualizing, inverting and auditing pictures leaves behind: PNG, `results.csv`, `results.json`, a page."""
 
-import csv
 import io
 import json
 import re
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from PIL import Image
 
 from jifv._core.files import replace_durably
@@ -22,6 +20,7 @@ from jifv.experiments.pictures.judging import strongest
 from jifv.experiments.pictures.results import Audited, Inverted, Visualized
 from jifv.experiments.report import embed, figures, figures_audit
 from jifv.experiments.report.figures_images import picture
+from jifv.experiments.report.tables import csv_text
 from jifv.experiments.setting import Setting
 from jifv.visualization import Settings
 
@@ -37,7 +36,7 @@ _FULL = 300  # of full quality; more get coarser, so that the page does not grow
 
 def write_visualized(made: Visualized, folder: Path, settings: Settings) -> None:
     """Write a PNG for each objective, `results.csv`, `results.json` and `report.html`."""
-    _tell_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for index, name in enumerate(made.names):
         file = f"{index:0{len(str(len(made.names) - 1))}}-{re.sub('[^A-Za-z0-9_-]+', '-', name)[:60]}.png"
@@ -80,7 +79,7 @@ def write_inverted(
         image: Returns a picture by its index.
         reoptimized: Returns what became of it by re-optimization for prediction and response; none if it was not done.
     """
-    _tell_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for index, name in enumerate(found.names):
         said = found.verdict(index)
@@ -139,11 +138,11 @@ def write_audited(found: Audited, folder: Path, image: Callable[[int], Float[np.
         folder: Where to.
         image: Returns a picture by its index.
     """
-    _tell_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     rows, cards, drawn = [], [], []
     unit = _unit(found.response)
     for index, name in enumerate(found.names):
-        picture_of = image(index)
+        shown = image(index) if len(cards) < _MOST else None
         for which, claim in enumerate(found.claims):
             said, others = found.judgement(index, which), found.others[index, which]
             audit = Audit(*(getattr(found, field)[index, which] for field in Audit._fields))
@@ -152,7 +151,7 @@ def write_audited(found: Audited, folder: Path, image: Callable[[int], Float[np.
             numbers |= {"on dead features": audit.on_dead}
             rows.append({"picture": name, "claim": claim, "verdict": said.kind, "reasons": "; ".join(said.reasons)})
             rows[-1] |= numbers
-            if len(cards) < _MOST:
+            if shown is not None and len(cards) < _MOST:
                 cards.append(
                     {
                         "title": name,
@@ -160,15 +159,15 @@ def write_audited(found: Audited, folder: Path, image: Callable[[int], Float[np.
                         "verdict": said.text(),
                         "speaks": said.kind == "stands",
                         "notes": [],
-                        "size": picture_of.shape[:2],
-                        "images": [["picture", embed.encoded(picture_of)]],
+                        "size": shown.shape[:2],
+                        "images": [["picture", embed.encoded(shown)]],
                         "numbers": [[label, _short(number)] for label, number in numbers.items()],
                         "sort": embed.numbers(np.array([audit.stationarity, audit.p_value], float)),
                         **_bars({"claim": found.goals[which], "response": unit[index]}),
                     }
                 )
             if len(drawn) < _DRAWN and np.isfinite(audit.stationarity):
-                drawn.append((f"{name}: {claim}", _svg(figures_audit.claim(audit, len(found.feature_names)), folder)))
+                drawn.append((f"{name}: {claim}", figures.svg(figures_audit.claim(audit, len(found.feature_names)))))
     _write(folder, rows, {"setting": asdict(found.setting)})
     title = f"{found.setting.network}, {found.setting.layer}: {_count(len(rows), 'claim')} audited"
     _page(folder, title, _facts(found.setting), found, cards, ["stationarity", "p"], ["claim", "response"], drawn)
@@ -181,26 +180,9 @@ def write_png(path: Path, image: Float[np.ndarray, "h w c"]) -> None:
     replace_durably(path, file.getvalue())
 
 
-def _tell_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _svg(figure: Figure, folder: Path) -> str:
-    """Return the text of an SVG file, which exists for a moment only."""
-    path = folder / "partial-claim.svg"
-    figures.save(figure, path)
-    text = path.read_text(encoding="utf-8")
-    path.unlink()
-    return text
-
-
 def _write(folder: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, rows[0])
-    writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
-    replace_durably(folder / "results.csv", file.getvalue())
     plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
+    replace_durably(folder / "results.csv", csv_text(plain))
     document = {**about, "version": provenance().version, "pictures": plain}
     replace_durably(folder / "results.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
 

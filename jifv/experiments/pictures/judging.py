@@ -12,7 +12,6 @@ from jifv.significance import Significance
 LEAST_COSINE = 0.1
 """Floor of the cosine where a significance has none. No visualization ends below, and photographs do."""
 
-
 LIKELY = 0.05
 """p-value of a claim above which other claims do as well."""
 

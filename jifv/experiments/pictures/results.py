@@ -1,6 +1,6 @@
 """What was visualized or inverted of people's own, as arrays of NumPy whose first axis is the sample."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,9 +111,8 @@ class Inverted:
 
     def __repr__(self) -> str:
         """Say a line about each picture, of the first ones."""
-        lines = [f"{name}: {self.verdict(index).text()}" for index, name in enumerate(self.names[:SHOWN])]
-        more = [f"and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
-        return "\n".join([f"Inverted({len(self)} pictures, {self.objective.shape[1]} features)", *lines, *more])
+        head = f"Inverted({len(self)} pictures, {self.objective.shape[1]} features)"
+        return _lines(head, self.names, lambda index: self.verdict(index).text())
 
     def _repr_html_(self) -> str:
         columns = ("picture", "objective", "gap", "stationarity", "cos(r, v)")
@@ -170,9 +169,9 @@ class Audited:
     def __repr__(self) -> str:
         """Say a line about each claim on each picture, of the first ones."""
         pairs = [(picture, claim) for picture in range(len(self.names)) for claim in range(len(self.claims))]
-        lines = [f"{self.names[each[0]]}: {self.judgement(*each).text()}" for each in pairs[:SHOWN]]
-        more = [f"and {len(pairs) - SHOWN} more"] if len(pairs) > SHOWN else []
-        return "\n".join([f"Audited({len(self.names)} pictures, {len(self.claims)} claims)", *lines, *more])
+        head = f"Audited({len(self.names)} pictures, {len(self.claims)} claims)"
+        names = [self.names[picture] for picture, _ in pairs]
+        return _lines(head, names, lambda index: self.judgement(*pairs[index]).text())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -200,9 +199,14 @@ class Compared:
         """Say a line about each picture, of the first ones."""
         made, found = self.visualized, self.inverted
         head = f"Compared({made.setting.network}, {found.setting.network}, {len(made.names)} pictures)"
-        lines = [f"{name}: {found.verdict(index).text()}" for index, name in enumerate(made.names[:SHOWN])]
-        more = [f"and {len(made.names) - SHOWN} more"] if len(made.names) > SHOWN else []
-        return "\n".join([head, *lines, *more])
+        return _lines(head, made.names, lambda index: found.verdict(index).text())
+
+
+def _lines(head: str, names: Sequence[str], said: Callable[[int], str]) -> str:
+    """Say a line about each of the first, by its index, and how many more there are."""
+    lines = [f"{name}: {said(index)}" for index, name in enumerate(names[:SHOWN])]
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return "\n".join([head, *lines, *more])
 
 
 def _listed(names: Iterable[str], *, most: int) -> str:

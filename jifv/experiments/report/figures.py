@@ -5,6 +5,7 @@ which it is printed, at most 7.2 inches wide, and touches no global state. The c
 nothing is told by colour alone: place, marker or hatching say the same. Medians are of the finite samples.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from jifv.experiments.report.figures_images import by_parametrization, gallery
 from jifv.experiments.report.figures_panels import listed
 from jifv.experiments.report.figures_scatter import scatter
 from jifv.experiments.results import Results
+
+_METADATA = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+"""What a file must not hold, for the same figure to give the same bytes."""
 
 
 def for_study(figure: str, cells: Sequence[Results]) -> dict[str, Figure]:
@@ -53,9 +57,19 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
     Raises:
         ValueError: The ending is none of those.
     """
-    metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     ending = Path(path).suffix.lower()
-    if ending not in metadata:
-        raise ValueError(f"path must end in {', '.join(metadata)}, got {Path(path).name!r}")
+    if ending not in _METADATA:
+        raise ValueError(f"path must end in {', '.join(_METADATA)}, got {Path(path).name!r}")
+    _save(figure, path, ending, dpi)
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as the text of an SVG file, to be embedded in a page."""
+    file = io.StringIO()
+    _save(figure, file, ".svg", dpi=150)
+    return file.getvalue()
+
+
+def _save(figure: Figure, file: str | Path | io.StringIO, ending: str, dpi: int) -> None:
     with rc_context({"svg.hashsalt": "jifv", "svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(path, dpi=dpi, metadata=metadata[ending])
+        figure.savefig(file, dpi=dpi, format=ending[1:], metadata=_METADATA[ending])

@@ -1,9 +1,7 @@
 """What a study leaves behind: `summary.json`, `samples.csv`, tables, figures and `report.html`."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from jifv._core.files import replace_durably
 from jifv.experiments.report import figures, page
 from jifv.experiments.report.summary import samples, summary
-from jifv.experiments.report.tables import Table, markdown, settings, tables, timings
+from jifv.experiments.report.tables import Table, csv_text, markdown, settings, tables, timings
 from jifv.experiments.results import Results
 from jifv.experiments.studies import Preset, Study
 
@@ -48,21 +46,18 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     report = summary(study, cells, name=name, preset=preset, weights=weights)
     replace_durably(folder / "summary.json", json.dumps(report, indent=2) + "\n")
-    replace_durably(folder / "samples.csv", _csv(row for results in cells for row in samples(results)))
+    replace_durably(folder / "samples.csv", csv_text([row for results in cells for row in samples(results)]))
     shown = tables(report)
     facts, varied = settings(report["cells"])
     asked = [Table("settings", ("option", "value"), facts), *varied]
     replace_durably(folder / "tables.md", "\n".join(markdown(table) for table in [*shown, *asked]))
     if study.figure == "timings":
-        replace_durably(folder / "table1.csv", _csv(timings(report)))
+        replace_durably(folder / "table1.csv", csv_text(timings(report)))
     pictures = {}
     for stem, figure in figures.for_study(study.figure, cells).items():
         for ending in ("png", "pdf"):
             replace_durably(folder / f"{stem}.{ending}", partial(figures.save, figure))
-        vector = folder / f"partial-{stem}.svg"
-        figures.save(figure, vector)
-        pictures[_caption(stem)] = vector.read_text(encoding="utf-8")
-        vector.unlink()
+        pictures[_caption(stem)] = figures.svg(figure)
     heading = f"{name}: {study.title} (section {study.section})"
     replace_durably(
         folder / "report.html",
@@ -77,12 +72,3 @@ def _caption(stem: str) -> str:
         if stem.startswith(start):
             return f"{caption} {stem.removeprefix(start).removeprefix('-')}".strip()
     return stem
-
-
-def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    rows = list(rows)
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()

@@ -1,5 +1,7 @@
 """The summary of a study as tables, for the terminal, `tables.md` and the page."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -90,6 +92,15 @@ def markdown(table: Table) -> str:
     """Write a table as Markdown."""
     lines = [table.columns, ["---"] * len(table.columns), *table.rows]
     return f"{table.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows as CSV, with the keys of the first as headings."""
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
 
 
 def remarks(report: Mapping[str, Any]) -> list[str]:
