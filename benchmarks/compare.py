@@ -4,7 +4,7 @@
 
 `compare-copy`: realizations of the first 32 filters of dense3 of DenseNet (rounded kinks, sparse objectives), inverted
 in a copy whose features are permuted and 0.1 to 10 times as large. A row for every number of samples used: how many
-features are found, and the median and worst relative error of their lengths. Then the control, the network that never
+features are found, and the median and worst relative error of their lengths, of which only the ratios are known. Then the control, the network that never
 saw a deer in place of the copy: how many features match their own index, and the mean similarity of matched features.
 
 `compare-scores`: every class score visualized in one DenseNet (rounded kinks, k = 2) and inverted in another, on the
@@ -73,12 +73,12 @@ def copies(options):
     columns = ("network", "samples", "features", "right", "median error", "worst error", "similarity")
     table = Table("compare-copy", columns, threads=options.threads, out=options.out)
     expected = np.argsort(order)
-    truth = lengths[expected] / np.exp(np.mean(np.log(lengths)))
     seen = compare.transfer(copy, visualization(made), dead_tolerance=0.02, progress=True)
     for samples in sorted({*(4, 8, 16, 32), len(made.response)} & {*range(len(made.response) + 1)}):
         found = compare.match_features(seen.gradients[:samples], seen.seen[:samples])
-        right = found.feature == expected
-        error = np.abs(found.scale / truth - 1)[right]
+        right = (found.feature == expected) & np.isfinite(found.scale)
+        ratio = found.scale[right] / lengths[expected][right]  # up to a common factor, of those that were found
+        error = np.abs(ratio / np.exp(np.mean(np.log(ratio))) - 1)
         alike = float(np.mean(found.similarity[np.arange(features), found.feature]))
         table.row("copy", samples, features, int(right.sum()), float(np.median(error)), float(np.max(error)), alike)
     other, _ = response("densenet-no-deer", features, jifv.max_mean(), "dense3", jifv.pixels((32, 32, 3), std=0.5))
