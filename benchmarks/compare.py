@@ -4,8 +4,9 @@
 
 `compare-copy`: realizations of the first 32 filters of dense3 of DenseNet (rounded kinks, sparse objectives), inverted
 in a copy whose features are permuted and 0.1 to 10 times as large. A row for every number of samples used: how many
-features are found, and the median and worst relative error of their lengths, of which only the ratios are known. Then the control, the network that never
-saw a deer in place of the copy: how many features match their own index, and the mean similarity of matched features.
+features are found, and the median and worst relative error of their lengths, of which only ratios are known. Then the
+control, the network that never saw a deer in place of the copy: how many features match their own index, and the mean
+similarity of matched features.
 
 `compare-scores`: every class score visualized in one DenseNet (rounded kinks, k = 2) and inverted in another, on the
 critical space of that. A row per pair and class: the largest class of the direction that is found, the cosine on V
@@ -95,7 +96,7 @@ def scores(options):
     functions = {name: response(name, None, jifv.identity, "classifier", phi, options.size) for name in NETWORKS}
     columns = ("visualized in", "inverted in", "class", "largest", "cosine", "gap", "stationarity", "direction")
     table = Table("compare-scores", columns, threads=options.threads, out=options.out)
-    settings = jifv.Settings(adam_steps=options.steps, lbfgs_steps=0, learning_rate=0.05, anneal=0.7)
+    settings = jifv.Settings(adam_steps=options.steps)
     start = jax.vmap(phi.init)(jax.random.split(jax.random.key(0), 10))
     for name, (f, classes) in functions.items():
         found = jifv.visualize(f, start, np.eye(10, dtype=np.float32), settings=settings, progress=True)
