@@ -58,8 +58,9 @@ def claims(result):
     for row in result.rows:
         shown = ["" if row["kind"] == "honest" else fixed(row[name]) for name in ranks]
         rest, p_value = (significant(row[name], 2) for name in ("stationarity", "p-value"))
-        rows.append((row["kind"], str(row["pictures"]), rest, p_value, _percent(row["p above 0.05"]), *shown))
-    columns = ("claim", "pictures", "median stationarity", "median p", "p above 0.05")
+        called = _percent(row["p above 0.05"]), _percent(row["called"])
+        rows.append((row["kind"], str(row["pictures"]), rest, p_value, *called, *shown))
+    columns = ("claim", "pictures", "median stationarity", "median p", "p above 0.05", "called false")
     return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
 
 
@@ -75,6 +76,35 @@ def pictures(result):
         )
     columns = ("picture", "pictures", "median stationarity", "called optimal for nothing")
     return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
+
+
+@block("compare-copy", "compare-copy")
+def copies(result):
+    """A permuted and rescaled copy, and a network that is none."""
+    rows = []
+    for row in result.rows:
+        errors = (_percent(row[name]) for name in ("median error", "worst error"))
+        found = f"{row['right']} of {row['features']}"
+        rows.append((row["network"], str(row["samples"]), found, *errors, fixed(row["similarity"])))
+    columns = ("inverted in", "samples", "features found", "median error of lengths", "worst", "mean similarity")
+    return markdown(columns, rows)
+
+
+@block("compare-scores", "compare-scores")
+def scores(result):
+    """Classes of one network, seen by another."""
+    pairs = list(dict.fromkeys((row["visualized in"], row["inverted in"]) for row in result.rows))
+    rows = []
+    for pair in pairs:
+        those = [row for row in result.rows if (row["visualized in"], row["inverted in"]) == pair]
+        right = sum(row["class"] == row["largest"] for row in those)
+        cosines = sorted(row["cosine"] for row in those)
+        (deer,) = (row for row in those if row["class"] == "deer")
+        middle = fixed((cosines[4] + cosines[5]) / 2)
+        rest = significant(sorted(row["stationarity"] for row in those)[5], 2)
+        rows.append((*pair, f"{right} of {len(those)}", middle, rest, f"{deer['largest']} ({fixed(deer['cosine'])})"))
+    columns = ("visualized in", "inverted in", "right class", "median cosine", "median stationarity", "deer becomes")
+    return markdown(columns, rows, left=2)
 
 
 def _range(result, name):
