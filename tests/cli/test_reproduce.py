@@ -20,41 +20,37 @@ reproduce = partial(call, "reproduce")
 [SMALL] = smaller([TOY], adam_steps=2, lbfgs_steps=1, samples=4, canonical=1, reoptimize_steps=1, batch_size=2)
 
 
-def put_in(monkeypatch, *, figures):
-    """Replace the studies by one of one and one of two experiments, on a network that needs no weights."""
+def put_in(monkeypatch):
+    """Replace the studies by one of one and one of two experiments, on a network that needs no weights.
+
+    Without figures, which take longer than the toys; those of such a run are drawn in test_summary.py.
+    """
     studies = {
         "toy": Study("A toy", "3.5", "scatter", (TOY,), (SMALL,)),
         "powers": Study("Two toys", "3.6", "beta", (TOY,), grid(SMALL, power=(0, 2))),
     }
     monkeypatch.setattr(jifv.cli.reproduce, "STUDIES", studies)
     monkeypatch.setattr(jifv.cli.reproduce, "network_of", load)
-    if not figures:
-        monkeypatch.setattr(jifv.experiments.report.files.figures, "for_study", lambda *_: {})
+    monkeypatch.setattr(jifv.experiments.report.files.figures, "for_study", lambda *_: {})
     return studies
 
 
 @pytest.fixture
 def toy(monkeypatch):
-    return put_in(monkeypatch, figures=True)
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """The same without figures, which take as long as the toys."""
-    return put_in(monkeypatch, figures=False)
+    return put_in(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory):
-    """Each study computed once, undrawn: what the commands printed, and their folders."""
+    """Each study computed once: what the commands printed, and their folders."""
     folder = tmp_path_factory.mktemp("computed")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        put_in(monkeypatch, figures=False)
+        put_in(monkeypatch)
         return {name: (reproduce(name, "--out", folder / name), folder / name) for name in ("toy", "powers")}
 
 
 @pytest.fixture
-def done(undrawn, computed, tmp_path):
+def done(toy, computed, tmp_path):
     """A folder for one test, with the results of the study `powers`."""
     shutil.copytree(computed["powers"][1], tmp_path / "done")
     return tmp_path / "done"
@@ -93,7 +89,7 @@ def test_prints_tables_and_writes_files(toy, tmp_path):
     assert (tmp_path / "a" / "toy.zarr" / "realize").is_dir()
 
 
-def test_same_command_again_goes_on_and_another_is_refused(undrawn, computed, tmp_path):
+def test_same_command_again_goes_on_and_another_is_refused(toy, computed, tmp_path):
     shutil.copytree(computed["toy"][1], tmp_path, dirs_exist_ok=True)
     before = tree(tmp_path / "toy.zarr")
     assert reproduce("toy", "--quiet", "--out", tmp_path).exit_code == 0
@@ -107,15 +103,14 @@ def test_same_command_again_goes_on_and_another_is_refused(undrawn, computed, tm
     assert read(tmp_path)["cells"][0]["seed"] == 1
 
 
-def test_nothing_is_removed_if_something_may_not_be(undrawn, tmp_path):
-    reproduce("powers", "--quiet", "--out", tmp_path)
-    mine = tmp_path / "toy-k2.zarr" / "mine.txt"
+def test_nothing_is_removed_if_something_may_not_be(done):
+    mine = done / "toy-k2.zarr" / "mine.txt"
     mine.write_text("mine")
-    before = tree(tmp_path)
-    result = reproduce("powers", "--quiet", "--overwrite", "--out", tmp_path)
+    before = tree(done)
+    result = reproduce("powers", "--quiet", "--overwrite", "--out", done)
     assert result.exit_code == 1
     assert "mine.txt. Nothing was removed" in result.output
-    assert tree(tmp_path) == before
+    assert tree(done) == before
 
 
 def test_several_experiments(computed):
@@ -136,7 +131,7 @@ def test_all_runs_every_one_and_says_which_failed(done, tmp_path):
     assert read(tmp_path / "powers")["study"] == "powers"
 
 
-def test_seconds_told_are_those_of_all_re_optimizations(undrawn, tmp_path, monkeypatch):
+def test_seconds_told_are_those_of_all_re_optimizations(toy, tmp_path, monkeypatch):
     def write(store, stage, batch, arrays, seconds, **options):
         return written(store, stage, batch, arrays, dict.fromkeys(seconds, 10.0), **options)
 
@@ -147,15 +142,15 @@ def test_seconds_told_are_those_of_all_re_optimizations(undrawn, tmp_path, monke
     assert f"{2 * (3 + 4) * 10} s; results in" in result.output
 
 
-def test_quiet_prints_nothing_and_the_number_of_devices_is_in_the_summary(undrawn, tmp_path):
+def test_quiet_prints_nothing_and_the_number_of_devices_is_in_the_summary(toy, tmp_path):
     result = reproduce("toy", "--quiet", "--devices", 1, "--out", tmp_path)
     assert (result.exit_code, result.output) == (0, "")
     assert [cell["devices"] for cell in read(tmp_path)["cells"]] == [[1]]
 
 
-def test_default_folder_is_that_of_the_experiment_and_its_size(undrawn, tmp_path, monkeypatch):
+def test_default_folder_is_that_of_the_experiment_and_its_size(toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    steps = ("--adam-steps", 1, "--lbfgs-steps", 0, "--reoptimize-steps", 1)
+    steps = ("--adam-steps", 2, "--lbfgs-steps", 1, "--reoptimize-steps", 1)  # those of the small one: compiled before
     reproduce("toy", "--quiet")
     reproduce("toy", "--quiet", "--preset", "paper", "--samples", 4, "--batch-size", 2, *steps)
     assert read(tmp_path / "runs" / "toy")["preset"] == "quick"
@@ -251,10 +246,11 @@ def cost_of(result):
     return [line for line in result.stderr.splitlines() if ": about " in line]
 
 
-def test_cost_is_told_before_any_work_and_of_what_is_left_alone(undrawn, tmp_path, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
 
+
+def test_cost_is_told_before_any_work_and_of_what_is_left_alone(toy, tmp_path, monkeypatch):
     visualize = jifv.experiments.run.visualize
     monkeypatch.setattr(jifv.experiments.run, "visualize", interrupted)
     (line,) = cost_of(reproduce("toy", "--out", tmp_path))
@@ -264,8 +260,9 @@ def test_cost_is_told_before_any_work_and_of_what_is_left_alone(undrawn, tmp_pat
     assert cost_of(reproduce("toy", "--out", tmp_path)) == []
 
 
-def test_cost_of_hours_is_a_warning(undrawn, tmp_path, monkeypatch):
+def test_cost_of_hours_is_a_warning(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(jifv.cli.reproduce, "measure_step", lambda *_: Step(1800.0, 3600.0, 2**30, 1, 2, 4))
+    monkeypatch.setattr(jifv.experiments.run, "visualize", interrupted)
     (line,) = cost_of(reproduce("powers", "--out", tmp_path))
     # Twice: 2 batches of 2 + 1.2 · 1 steps and 5 · 2/3 rows, and as many of 4 re-optimizations of 1 step.
     # The first one's step has been compiled, its Jacobian not; both share it, but not the step, which has the power.
@@ -288,7 +285,7 @@ def test_stores_are_locked_until_the_report_is_written(done, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
-def test_damage_is_told_in_one_clean_line_and_computed_again(undrawn, computed, tmp_path):
+def test_damage_is_told_in_one_clean_line_and_computed_again(toy, computed, tmp_path):
     shutil.copytree(computed["toy"][1], tmp_path, dirs_exist_ok=True)
     chunk = tmp_path / "toy.zarr" / "realize" / "images" / "c" / "1" / "0" / "0" / "0"
     whole = chunk.read_bytes()
@@ -299,7 +296,7 @@ def test_damage_is_told_in_one_clean_line_and_computed_again(undrawn, computed, 
     assert chunk.read_bytes() == whole
 
 
-def test_interrupted_run_keeps_what_is_finished_and_goes_on(undrawn, tmp_path, monkeypatch):
+def test_interrupted_run_keeps_what_is_finished_and_goes_on(toy, tmp_path, monkeypatch):
     visualize, calls = jifv.experiments.run.visualize, []
 
     def interrupted(*arguments, **options):
