@@ -14,8 +14,8 @@ def call(*arguments, charset="utf-8", env=None):
 def check_refused(result, code, message, folder):
     """Before any work, so that there is no folder."""
     assert result.exit_code == code, result.output
-    assert message in said(result)
-    assert not folder.exists()
+    assert message in said(result), said(result)
+    assert not folder.exists(), folder
 
 
 def said(result):
