@@ -5,25 +5,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from jifv.cli import machine, pictures
 from jifv.cli.errors import told, warnings_told
 from jifv.cli.interrupt import interruptible
-from jifv.cli.options import with_options
-from jifv.experiments.journal import read
 from jifv.experiments.pictures import Setting, audit_pictures, find_pictures
 from jifv.experiments.pictures.audits import RANDOM
 from jifv.experiments.problem import network_of
-from jifv.experiments.setting import setting_of
 
 
-@with_options(pictures.options_named(*pictures.SETTING), panel=pictures.PANEL, defaults=pictures.defaults())
+@pictures.with_setting_options()
 def audit(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="PICTURES...", help="Pictures, folders of them, .npy, .npz, .zarr; or a run of jifv."),
-    ],
+    sources: pictures.Sources,
     claim: Annotated[
         list[str] | None,
         typer.Option(help="Feature that every picture is said to visualize, by index or name; once or several times."),
@@ -31,9 +24,7 @@ def audit(
     direction: Annotated[
         list[Path] | None, typer.Option(help="A .npy or .npz file with such a direction in feature space, or several.")
     ] = None,
-    network: Annotated[
-        str | None, typer.Option(help="Name in `jifv models list`; not needed for a run, which knows it.")
-    ] = None,
+    network: pictures.Network = None,
     layer: pictures.Layer = None,
     *,
     options: Mapping[str, Any],
@@ -42,7 +33,7 @@ def audit(
         int, typer.Option(min=1, help="Random claims to compare with, besides every feature and the response.")
     ] = RANDOM,
     weights: pictures.Weights = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/audit"),
+    out: pictures.Out = Path("runs/audit"),
     quiet: pictures.Quiet = False,
 ) -> None:
     """Check whether pictures visualize what somebody says.
@@ -57,10 +48,7 @@ def audit(
     machine.prepare()
     with interruptible("jifv: interrupted; nothing is kept"), warnings_told(), told():
         found = find_pictures(sources)
-        if setting is None:
-            if found.run is None:
-                raise typer.BadParameter("is needed, but for the realizations of one run", param_hint="--network")
-            setting = pictures.with_changes(setting_of(read(found.run)["identity"]), options, layer=layer)
+        setting = setting or pictures.with_changes(pictures.run_setting(found), options, layer=layer)
         result = audit_pictures(
             found,
             claim or [],
@@ -73,6 +61,4 @@ def audit(
             progress=not quiet,
         )
         if not quiet:
-            console = Console(soft_wrap=True)
-            console.print(repr(result), markup=False, highlight=False)
-            console.print(f"results in {out}, to look at in {out / 'report.html'}", markup=False)
+            pictures.tell(result, out)

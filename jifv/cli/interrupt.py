@@ -18,6 +18,9 @@ from jifv.cli.errors import complain
 CODE = 130
 """Exit code after Ctrl-C, by convention 128 and the number of the signal."""
 
+KEPT = "jifv: interrupted; finished batches are kept, and the same command goes on from there"
+"""What to tell the user of a command that stores batches."""
+
 _GRACE = 3.0  # seconds
 
 

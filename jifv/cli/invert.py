@@ -6,39 +6,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from jifv._core.devices import leads
 from jifv.cli import machine, pictures
 from jifv.cli.errors import told, warnings_told
-from jifv.cli.interrupt import interruptible
-from jifv.cli.options import with_options
-from jifv.experiments.journal import read
-from jifv.experiments.pictures import Inverted, Setting, find_pictures, invert_pictures
+from jifv.cli.interrupt import KEPT, interruptible
+from jifv.experiments.pictures import Setting, find_pictures, invert_pictures
 from jifv.experiments.pictures.inversions import FEW, STEPS
 from jifv.experiments.problem import network_of
-from jifv.experiments.setting import setting_of
-
-_BATCH = 16
 
 
-@with_options(
-    pictures.options_named(*pictures.SETTING, "dead_tolerance", "critical_samples", "batch_size"),
-    panel=pictures.PANEL,
-    defaults=pictures.defaults()
-    | {
-        "critical_samples": "8 where there are no positions, else 0",
-        "batch_size": _BATCH,
-    },
+@pictures.with_setting_options(
+    "dead_tolerance", "critical_samples", "batch_size", critical_samples="8 where there are no positions, else 0"
 )
 def invert(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="PICTURES...", help="Pictures, folders of them, .npy, .npz, .zarr; or a run of jifv."),
-    ],
-    network: Annotated[
-        str | None, typer.Option(help="Name in `jifv models list`; not needed for a run, which knows it.")
-    ] = None,
+    sources: pictures.Sources,
+    network: pictures.Network = None,
     layer: pictures.Layer = None,
     *,
     options: Mapping[str, Any],
@@ -63,7 +46,7 @@ def invert(
     merge: Annotated[
         bool, typer.Option("--merge", help="Only gather what the shards in the folder have found.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/invert"),
+    out: pictures.Out = Path("runs/invert"),
     overwrite: pictures.Overwrite = False,
     quiet: pictures.Quiet = False,
 ) -> None:
@@ -80,20 +63,15 @@ def invert(
     if part and merge:
         raise typer.BadParameter("gathers all shards; leave one of the two out", param_hint="--merge")
     pictures.check_crop(crop)
-    pictures.check_transformations(transformations)
-    asked = {"priors": pictures.parse_priors(prior), "transformations": transformations, "draws": draws}
-    setting = pictures.with_changes(Setting(network), options, layer=layer, **asked) if network else None
+    others = {"layer": layer, **pictures.conditions(prior, transformations, draws)}
+    setting = pictures.with_changes(Setting(network), options, **others) if network else None
     machine.prepare()
     if distributed:
         machine.join()
     mesh = machine.mesh_of(devices)
-    with interruptible(pictures.KEPT), warnings_told(), told():
+    with interruptible(KEPT), warnings_told(), told():
         found = find_pictures(sources)
-        if setting is None:
-            if found.run is None:
-                raise typer.BadParameter("is needed, but for the realizations of one run", param_hint="--network")
-            own = setting_of(read(found.run)["identity"])
-            setting = pictures.with_changes(own, options, layer=layer, **asked)
+        setting = setting or pictures.with_changes(pictures.run_setting(found), options, **others)
         result = invert_pictures(
             found,
             setting,
@@ -103,13 +81,13 @@ def invert(
             shard=part,
             merge=merge,
             reoptimize_steps=reoptimize_steps,
-            batch_size=options.get("batch_size", _BATCH),
+            batch_size=options.get("batch_size", pictures.BATCH_SIZE),
             mesh=machine.of_use(mesh, len(found)),
             progress=not quiet,
             overwrite=overwrite,
         )
         if result is not None and leads() and not quiet:
-            _tell(result, out)
+            pictures.tell(result, out)
 
 
 def _part(shard: str | None) -> tuple[int, int] | None:
@@ -119,9 +97,3 @@ def _part(shard: str | None) -> tuple[int, int] | None:
     if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
         raise typer.BadParameter(f"must be I/N with 1 <= I <= N, got {shard}", param_hint="--shard")
     return int(numbers[1]), int(numbers[2])
-
-
-def _tell(found: Inverted, out: Path) -> None:
-    console = Console(soft_wrap=True)
-    console.print(repr(found), markup=False, highlight=False)
-    console.print(f"results in {out}, to look at in {out / 'report.html'}", markup=False)

@@ -14,7 +14,7 @@ from rich.console import Console
 from jifv._core.devices import leads
 from jifv.cli import machine
 from jifv.cli.errors import complain, warnings_told
-from jifv.cli.interrupt import interruptible
+from jifv.cli.interrupt import KEPT, interruptible
 from jifv.cli.options import with_experiment_options
 from jifv.cli.output import show
 from jifv.experiments import journal
@@ -78,8 +78,7 @@ def reproduce(
     if distributed:
         machine.join()
     mesh = machine.mesh_of(devices)
-    kept = "jifv: interrupted; finished batches are kept, and the same command goes on from there"
-    with interruptible(kept), warnings_told():
+    with interruptible(KEPT), warnings_told():
         networks: dict[tuple, Network] = {}
         ready = [plan for plan in plans if _succeeds(plan.name, _check, plan, weights, networks, overwrite=overwrite)]
         done = [

@@ -1,7 +1,6 @@
 """Command line: `jifv visualize --network densenet --feature cat`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,24 +10,15 @@ from rich.console import Console
 from jifv._core.devices import leads
 from jifv.cli import machine, pictures
 from jifv.cli.errors import told, warnings_told
-from jifv.cli.interrupt import interruptible
-from jifv.cli.options import with_options
+from jifv.cli.interrupt import KEPT, interruptible
 from jifv.cli.output import show
 from jifv.experiments.pictures import Visualized, visualize_features
 from jifv.experiments.problem import network_of
 from jifv.experiments.report.tables import Table
 from jifv.experiments.setting import Setting
-from jifv.visualization import Settings
-
-_STEPS = ("adam_steps", "lbfgs_steps", "learning_rate", "anneal", "adam_precision")
-_BATCH = 16
 
 
-@with_options(
-    pictures.options_named(*pictures.SETTING, "std", *_STEPS, "batch_size"),
-    panel=pictures.PANEL,
-    defaults=pictures.defaults() | asdict(Settings()) | {"batch_size": _BATCH, "adam_precision": "highest"},
-)
+@pictures.with_setting_options("std", *pictures.STEPS, "adam_precision", "batch_size", adam_precision="highest")
 def visualize(
     network: Annotated[str, typer.Option(help="Name in `jifv models list`.")],
     layer: pictures.Layer = None,
@@ -46,7 +36,7 @@ def visualize(
     weights: pictures.Weights = None,
     devices: pictures.Devices = None,
     distributed: pictures.Distributed = False,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/visualize"),
+    out: pictures.Out = Path("runs/visualize"),
     overwrite: pictures.Overwrite = False,
     quiet: pictures.Quiet = False,
 ) -> None:
@@ -60,16 +50,16 @@ def visualize(
     """
     if not feature and not direction:
         raise typer.BadParameter("name at least one, or a --direction", param_hint="--feature")
-    pictures.check_transformations(transformations)
-    asked = {"priors": pictures.parse_priors(prior), "transformations": transformations, "draws": draws}
-    setting = pictures.with_changes(Setting(network, layer), options, **asked)
-    settings = replace(Settings(), **{name: options[name] for name in _STEPS if name in options})
+    setting = pictures.with_changes(
+        Setting(network, layer), options, **pictures.conditions(prior, transformations, draws)
+    )
+    settings = pictures.settings_of(options)
     machine.prepare()
     if distributed:
         machine.join()
     mesh = machine.mesh_of(devices)
-    with interruptible(pictures.KEPT), warnings_told(), told():
-        batch_size = options.get("batch_size", _BATCH)
+    with interruptible(KEPT), warnings_told(), told():
+        batch_size = options.get("batch_size", pictures.BATCH_SIZE)
         made = visualize_features(
             feature or [],
             setting,

@@ -5,21 +5,20 @@ import sys
 from importlib import metadata
 
 import pytest
-from typer.testing import CliRunner
+from support.command import call
 
 from jifv._core.provenance import commit
-from jifv.cli import app
 
 
 def test_version_is_that_of_the_package_and_of_the_checkout():
-    result = CliRunner().invoke(app, ["--version"])
+    result = call("--version")
     found = commit()
     assert result.exit_code == 0
     assert result.output == f"jifv {metadata.version('jifv')}" + (f", commit {found}\n" if found else "\n")
 
 
 def test_without_arguments_there_is_help():
-    output = CliRunner().invoke(app, [], env={"COLUMNS": "120", "NO_COLOR": "1"}).output
+    output = call(env={"COLUMNS": "120", "NO_COLOR": "1"}).output
     assert re.search(r"reproduce +Reproduce an experiment of the paper", output)
     assert re.search(r"models +List the networks", output)
 
@@ -27,7 +26,7 @@ def test_without_arguments_there_is_help():
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_help_and_errors_are_told_in_any_encoding(encoding):
     for arguments in (["reproduce", "--help"], ["reproduce", "nothing"], ["models", "list"]):
-        result = CliRunner(charset=encoding).invoke(app, arguments, env={"COLUMNS": "80", "NO_COLOR": "1"})
+        result = call(*arguments, charset=encoding, env={"COLUMNS": "80", "NO_COLOR": "1"})
         assert result.exception is None or isinstance(result.exception, SystemExit)
         assert "?" not in result.output.replace("Try", "")
 

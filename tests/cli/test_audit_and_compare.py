@@ -1,50 +1,25 @@
 """`jifv compare` and `jifv audit` on a network and its copy without weights; the one's output is the other's input."""
 
-import csv
 import json
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.toy import FEATURES, network, scores
-from typer.testing import CliRunner
+from support.command import call, check_refused, rows
+from support.toy import COPY, FEATURES, ORDER
 
 import jifv
-import jifv.cli.audit
-import jifv.cli.compare
-from jifv.cli import app
 from jifv.experiments.pictures import Setting, audit_pictures, compare_networks, find_pictures
 from jifv.experiments.problem import response_of
 from jifv.significance import Significance
 from jifv.visualization import Settings
 
-ORDER = np.array([3, 0, 4, 1, 2])
-COPY = [f"feature {index}" for index in np.argsort(ORDER)]
-"""What each feature of the network is called in its copy."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def toys():
-    """A network and a copy with its features in another order: the same objects for all tests."""
-    both = {"toy": network(scores), "copy": network(lambda x: scores(x)[ORDER])}
-    with pytest.MonkeyPatch.context() as patch:
-        for command in (jifv.cli.audit, jifv.cli.compare):
-            patch.setattr(command, "network_of", lambda setting, *, weights: both[setting.network])
-        yield both
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def rows(folder):
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
+def compared(toys, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     result = call("compare", "toy", "copy", "--adam-steps", 120, "--smoothing", 0, "--out", folder)
     assert result.exit_code == 0, result.output
@@ -80,9 +55,7 @@ def test_the_function_finds_the_order_of_a_copy(compared, toys):
 )
 def test_compare_refuses_before_any_work(unchecked, tmp_path, arguments, code, message):
     result = call("compare", "toy", "copy", *arguments, "--out", tmp_path / "a")
-    assert result.exit_code == code, result.output
-    assert message in " ".join(result.output.replace("│", " ").split())
-    assert not (tmp_path / "a").exists()
+    check_refused(result, code, message, tmp_path / "a")
 
 
 def test_networks_must_see_the_same_pictures(toys, tmp_path):
@@ -141,9 +114,7 @@ def test_numbers_are_those_of_the_claim(compared, audited, toys):
 def test_audit_refuses_before_any_work(tmp_path, arguments, code, message):
     np.save(tmp_path / "a.npy", np.zeros((12, 12, 3), np.uint8))
     result = call("audit", tmp_path / "a.npy", *arguments, "--out", tmp_path / "a")
-    assert result.exit_code == code, result.output
-    assert message in " ".join(result.output.replace("│", " ").split())
-    assert not (tmp_path / "a").exists()
+    check_refused(result, code, message, tmp_path / "a")
 
 
 def test_audits_know_nothing_of_priors(toys):

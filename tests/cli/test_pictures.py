@@ -1,6 +1,5 @@
 """`jifv visualize` and `jifv invert`, on a network that needs no weights; the one's output is the other's input."""
 
-import csv
 import json
 import shutil
 
@@ -8,34 +7,13 @@ import numpy as np
 import pytest
 import zarr
 from PIL import Image
-from support.toy import FEATURES, network, scores
-from typer.testing import CliRunner
-
-import jifv.cli.invert
-import jifv.cli.visualize
-from jifv.cli import app
+from support.command import call, check_refused, rows
+from support.toy import FEATURES
 
 VISUALIZE = ("--network", "toy", "--adam-steps", 120, "--batch-size", 2)
 INVERT = ("--network", "toy", "--batch-size", 2, "--reoptimize-steps", 2)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def toy():
-    """The same network object for all tests, so that programs are compiled once."""
-    one = network(scores)
-    with pytest.MonkeyPatch.context() as patch:
-        for command in (jifv.cli.visualize, jifv.cli.invert):
-            patch.setattr(command, "network_of", lambda setting, *, weights: one)
-        yield one
-
-
-def call(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def rows(folder):
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 def arrays(store, stage="invert"):
@@ -44,7 +22,7 @@ def arrays(store, stage="invert"):
 
 
 @pytest.fixture(scope="module")
-def made(toy, tmp_path_factory):
+def made(toys, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     direction = np.zeros((1, FEATURES))
     direction[0, 1:3] = 3
@@ -118,9 +96,7 @@ def test_the_same_command_goes_on_and_another_is_refused(made):
 )
 def test_visualize_refuses_before_any_work(unchecked, tmp_path, arguments, code, message):
     result = call("visualize", "--network", "toy", *arguments, "--out", tmp_path / "a")
-    assert result.exit_code == code, result.output
-    assert message in " ".join(result.output.replace("│", " ").split())
-    assert not (tmp_path / "a").exists()
+    check_refused(result, code, message, tmp_path / "a")
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((1, 4)), np.zeros(FEATURES), np.full(FEATURES, np.nan), np.array("x")])
@@ -224,9 +200,7 @@ def test_shards_are_gathered_and_agree_with_one_run(inverted, mixed, tmp_path):
 )
 def test_invert_refuses_before_any_work(mixed, tmp_path, arguments, code, message):
     result = call("invert", mixed, *arguments, "--out", tmp_path / "a")
-    assert result.exit_code == code, result.output
-    assert message in " ".join(result.output.replace("│", " ").split())
-    assert not (tmp_path / "a").exists()
+    check_refused(result, code, message, tmp_path / "a")
 
 
 def test_damaged_pictures_are_named_before_any_work(tmp_path):

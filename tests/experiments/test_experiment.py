@@ -108,7 +108,7 @@ def test_batches_change_nothing_but_rounding(results):
 
 def test_same_seed_gives_the_same_numbers(brief):
     same(run(short(), network(scores)), brief)
-    other = run(short(seed=1), network(scores))
+    other = problem_of(short(seed=1), network(scores))
     assert not np.array_equal(other.objectives, brief.objectives)
 
 

@@ -38,7 +38,7 @@ def test_the_same_figure_is_the_same_file(cells, tmp_path):
     before = dict(matplotlib.rcParams)
     for ending, magic in ((".svg", b"<?xml"), (".pdf", b"%PDF"), (".png", b"\x89PNG")):
         for name in ("first", "second"):
-            figures.save(figures.beta_bars(cells), tmp_path / f"{name}{ending}")
+            figures.save(figures.beta_bars(cells[:2]), tmp_path / f"{name}{ending}")
         first, second = ((tmp_path / f"{name}{ending}").read_bytes() for name in ("first", "second"))
         assert first == second
         assert first.startswith(magic)
@@ -47,7 +47,7 @@ def test_the_same_figure_is_the_same_file(cells, tmp_path):
     assert "mean share β of the target" in text
     assert "<dc:date>" not in text
     with Image.open(tmp_path / "first.png") as image:
-        assert image.width == int(figures.beta_bars(cells).get_figwidth() * 150)
+        assert image.width == int(figures.beta_bars(cells[:2]).get_figwidth() * 150)
 
 
 def test_other_formats_are_refused(cells, tmp_path):

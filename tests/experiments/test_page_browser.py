@@ -1,4 +1,4 @@
-"""The page in a real browser, which must find no error and ask for nothing."""
+"""Both pages in a real browser, which must find no error and ask for nothing."""
 
 import io
 import shutil
@@ -11,6 +11,7 @@ from support.fake_results import fake
 from support.pages import DEAD, EVIL, NOT_FINITE, TABLE, data_of, written
 
 from jifv.experiments.experiment import Experiment
+from jifv.experiments.report import embed
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -65,8 +66,8 @@ def value(tab, name, what):
     tab.locator(f"[name={name}]").fill(str(what))
 
 
-def choose(tab, name, what):
-    tab.locator(f"[name={name}]").select_option(what)
+def choose(tab, name, what=None, **options):
+    tab.locator(f"[name={name}]").select_option(what, **options)
 
 
 def point(tab, sample, series="prediction"):
@@ -277,3 +278,85 @@ def test_two_thousand_samples(visit, tmp_path):
     angles = [value if value is not None else np.nan for value in cells[0].evaluation.angles["prediction_on_v"]]
     assert order(tab)[:100] == np.argsort(-np.array(angles), kind="stable")[:100].tolist()
     assert tab.locator(".point").count() == 2000
+
+
+# The page of people's own pictures.
+
+
+@pytest.fixture(scope="module")
+def values():
+    """What 70 pictures are sorted by, one of them without a value and two with the same."""
+    found = np.random.default_rng(0).normal(size=70).astype(np.float32)
+    found[[3, 40]] = np.nan, found[8]
+    return found
+
+
+@pytest.fixture(scope="module")
+def pictures_path(values, tmp_path_factory):
+    encoded = embed.encoded(np.random.default_rng(1).uniform(size=(12, 12, 3)))
+    cards = [
+        {
+            "title": f"picture {index}",
+            "kind": "optimal" if index % 3 else "nothing",
+            "verdict": f"it is {EVIL}",
+            "speaks": bool(index % 3),
+            "notes": ["2 dead features"] if index == 5 else [],
+            "size": (12, 12),
+            "images": [["picture", None if index == 3 else encoded]],
+            "numbers": [["gap", f"{values[index]:.3g}"]],
+            "sort": embed.numbers(values[[index]]),
+            "entries": [0, 2],
+            "vectors": {"prediction": [0.9, -0.4], "response": [0.5, 0.1]},
+            "scale": [-0.4, 0.9],
+        }
+        for index in range(70)
+    ]
+    data = {"title": "70 <i>pictures</i>", "facts": [["network", "toy"]], "tables": [], "figures": [], "entries": 2}
+    data |= {"features": [EVIL, "b", "c"], "series": ["prediction", "response"], "keys": ["gap"], "cards": cards}
+    path = tmp_path_factory.mktemp("pictures") / "report.html"
+    embed.write(path, "pictures.html", data)
+    return path
+
+
+def numbers(tab):
+    """The pictures in the gallery, of this page."""
+    return [int(card.get_attribute("data-sample")) for card in tab.locator("#gallery .card").all()]
+
+
+def test_pictures_are_drawn(visit, pictures_path):
+    tab = visit(pictures_path)
+    assert tab.title() == tab.locator("h1").inner_text() == "70 <i>pictures</i>"
+    assert numbers(tab) == list(range(60))
+    assert tab.locator("#count").inner_text() == "70 of 70, 1–60 on this page"
+    assert tab.locator("#legend").inner_text().split("\n")[:2] == ["prediction", "response"]
+    assert "The 2 features with the largest entries; numbers are those of the prediction." in (
+        tab.locator("#legend").inner_text()
+    )
+    card = tab.locator("[data-sample='5']")
+    assert card.locator(".verdict").inner_text() == f"it is {EVIL}"
+    assert card.locator(".notes").inner_text() == "2 dead features"
+    assert card.locator(".bars title").all_text_contents()[0] == f"{EVIL}: prediction 0.900, response 0.500"
+    assert tab.locator("[data-sample='3'] .missing").count() == 1
+    assert tab.evaluate("typeof hacked") == "undefined"
+
+
+def test_pictures_are_sorted_filtered_and_paged(visit, pictures_path, values):
+    tab = visit(pictures_path)
+    choose(tab, "sort", label="gap")
+    for sign in (1, -1):
+        choose(tab, "order", str(sign))
+        wanted = np.argsort(sign * values, kind="stable").tolist()  # NumPy has NaN last as well
+        assert numbers(tab) == wanted[:60]
+    assert tab.get_by_text("Previous").first.is_disabled()
+    tab.get_by_text("Next").first.click()
+    assert numbers(tab) == wanted[60:]
+    assert tab.locator("#gallery").get_attribute("start") == "61"
+    assert tab.locator("#count").inner_text() == "70 of 70, 61–70 on this page"
+    assert tab.get_by_text("Next").last.is_disabled()
+    tab.get_by_text("Previous").last.click()
+    assert numbers(tab) == wanted[:60]
+    tab.get_by_text("Next").last.click()
+    choose(tab, "kind", "nothing")
+    assert numbers(tab) == [index for index in wanted if index % 3 == 0]
+    assert tab.locator("#count").inner_text() == "24 of 70"
+    assert tab.locator(".pager button").count() == 0

@@ -24,6 +24,12 @@ def write(results, folder, figure="scatter"):
     return files.write(study(cells, figure), results, folder, name="toy", preset="quick", weights={"toy": "0"})
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figures, which take most of the time."""
+    monkeypatch.setattr(files.figures, "for_study", lambda *_: {})
+
+
 @pytest.fixture(scope="module")
 def written(results, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "new"
@@ -131,7 +137,7 @@ def test_dead_features_have_no_part_in_the_last_singular_value(results):
     assert cell["last_singular_value"]["median"] == pytest.approx(np.median(values[:, -1] / values[:, 1]))
 
 
-def test_samples_that_are_not_finite_are_missing_and_not_averaged(partly_finite, tmp_path):
+def test_samples_that_are_not_finite_are_missing_and_not_averaged(undrawn, partly_finite, tmp_path):
     some = partly_finite
     lost = ~some.realized.finite
     [summary] = write([some], tmp_path)["cells"]
@@ -139,7 +145,7 @@ def test_samples_that_are_not_finite_are_missing_and_not_averaged(partly_finite,
     assert summary["listed"]["not_finite"] == np.flatnonzero(lost).tolist()
 
 
-def test_several_experiments_are_a_line_each(results, tmp_path):
+def test_several_experiments_are_a_line_each(undrawn, results, tmp_path):
     cells = grid(smaller([TOY], **SHORT)[0], features=(3, 5), power=(0, 2))
     several = [changed(results, experiment=cell) for cell in cells]
     summary = write(several, tmp_path, "beta")

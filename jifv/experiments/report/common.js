@@ -2,6 +2,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 60;
 const find = (id) => document.getElementById(id);
+const form = find("controls"), controls = form.elements;
+form.addEventListener("submit", (event) => event.preventDefault());
 
 /* Elements are made by name and filled with text, never with markup: names of features may hold anything. */
 function make(tag, attributes = {}, ...children) {
@@ -41,7 +43,42 @@ for (const section of document.querySelectorAll("section:not([hidden])")) {
   document.querySelector("nav").append(make("a", { href: "#" + section.id }, section.querySelector("h2").textContent));
 }
 
-/* Cards. */
+/* The gallery. A row is what a card is made of; its `order` is its place among all rows. */
+
+/* Without a value last, in either order; equal ones as they came. */
+function sorted(rows, valueOf, sign) {
+  return [...rows].sort((a, b) => {
+    const x = valueOf(a), y = valueOf(b);
+    if (x === null || y === null) return (x === null) - (y === null) || a.order - b.order;
+    return sign * (x - y) || a.order - b.order;
+  });
+}
+
+/* Show a page of the rows, what is counted, and buttons that call `turnTo` with the number of another page. */
+function showCards(rows, page, cardOf, counted, turnTo) {
+  const pages = Math.max(1, Math.ceil(rows.length / PAGE)), first = page * PAGE, shown = rows.slice(first, first + PAGE);
+  find("gallery").replaceChildren(...shown.map(cardOf));
+  find("gallery").start = first + 1;
+  find("count").textContent = counted + (pages > 1 ? `, ${first + 1}–${first + shown.length} on this page` : "");
+  for (const pager of document.querySelectorAll(".pager")) {
+    const turn = (label, to) => {
+      const button = make("button", { type: "button", class: "plain" }, label);
+      button.disabled = !(to >= 0 && to < pages);
+      button.onclick = () => turnTo(to);
+      return button;
+    };
+    pager.replaceChildren(...(pages > 1 ? [turn("Previous", page - 1), make("span", {}, `page ${page + 1} of ${pages}`), turn("Next", page + 1)] : []));
+  }
+}
+
+const swatch = (attributes) => make("svg", { viewBox: "-5.5 -5.5 11 11", "aria-hidden": "true" }, make("path", attributes));
+
+/* What the bars of the cards are. */
+function showLegend(series, explained) {
+  find("legend").replaceChildren(
+    ...series.map((which) => make("span", {}, swatch({ d: "M-5,-3h10v6h-10z", fill: `var(--${which})` }), which)),
+    make("span", {}, `The ${data.entries} features with the largest entries; ${explained}`));
+}
 
 function picture(source, label, of, numbers) {
   const image = source === null ? make("div", { class: "missing" }, "not finite")
