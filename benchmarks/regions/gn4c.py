@@ -74,8 +74,8 @@ def settings(result):
 
 @words("gn4c-rest", "gn4c-112")
 def rest(result):
-    """How far from rest the network as it is ends, in percent of σ₁."""
-    return _percent(sample["stationarity"] for sample in result.samples)
+    """How far from rest the network as it is ends, in percent of σ₁, of targets that are not dead."""
+    return _percent(one["stationarity"] for one in result.samples if not _is_dead(one))
 
 
 @words("gn4c-rest-smoothed", "gn4c-smooth-112", "gn4c-smooth-224")
