@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jifv._core.provenance import commit, provenance
-from jifv.cli import audit, compare, invert, models, reproduce, visualize
+from jifv.cli import audit, compare, invert, models, reproduce, visualize, workbench
 from jifv.cli.output import Group
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("invert")(invert.invert)
 app.command("audit")(audit.audit)
 app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
+app.command("app")(workbench.serve)
 app.add_typer(models.app, name="models")
 
 
