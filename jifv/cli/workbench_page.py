@@ -1,4 +1,4 @@
-"""The page of `jifv app`: a picture, and the objective for which it is optimal. A notebook of marimo."""
+"""The page of `jifv app`, and a tutorial: a notebook of marimo, to be read and changed with `marimo edit`."""
 
 import marimo  # pyright: ignore[reportMissingImports]
 
@@ -7,14 +7,19 @@ app = marimo.App(app_title="jifv")
 
 @app.cell
 def _():
+    import base64
+    import io
+
     import marimo as mo  # pyright: ignore[reportMissingImports]
-    import matplotlib.pyplot as plt
     import numpy as np
+    from matplotlib import figure
 
-    from jifv import models
-    from jifv.cli import workbench
+    from jifv import angle, models
+    from jifv.experiments.pictures import desk, html, judging
+    from jifv.experiments.report.figures_images import weights
+    from jifv.models.files import pictures
 
-    return mo, models, np, plt, workbench
+    return angle, base64, desk, figure, html, io, judging, mo, models, np, pictures, weights
 
 
 @app.cell
@@ -22,99 +27,187 @@ def _(mo):
     mo.md("""
     # For which objective is this picture optimal?
 
-    Open a picture, or let the network make one, and press *Invert*. Only a finished visualization by *this* network
-    has an objective; the verdict tells. Kinks are rounded here: a picture has to be made with rounded kinks, too.
+    *Feature visualization* makes a picture that a network answers with a given direction of its features, the
+    *objective*. Here it is the other way round: the picture is given, and the objective is sought. Not what the picture
+    excites, its *response*, but what it could not excite more.
+
+    The example is a picture that the network has made itself. Or open a picture of yours. Only one that this network
+    was visualized with can be optimal for anything in it; a photograph is not, and the answer says so.
     """)
+    return
 
 
 @app.cell
 def _(mo, models):
-    usable = [name for name in models.available() if name != "srnet"]
-    network = mo.ui.dropdown(usable, value=usable[0], label="network")
-    picture = mo.ui.file(filetypes=[".png", ".jpg", ".jpeg"], label="Open a picture")
-    seed = mo.ui.number(0, 99, value=0, label="or make example number")
-    return network, picture, seed
+    networks = models.available()
+    network = mo.ui.dropdown(networks, value=networks[0], label="Network")
+    return network, networks
 
 
 @app.cell
-def _(mo, models, network):
-    layers = models.load(network.value).layers
-    middle = next((name for name in layers if name in ("dense1.5", "inception4c")), layers[len(layers) // 2])
-    layer = mo.ui.dropdown(layers, value=middle, label="layer")
-    run = mo.ui.run_button(label="Invert")
-    return layer, run
+def _(desk, mo, network, pictures):
+    layers, first = desk.layers_of(network.value)
+    style = "display:flex; flex-wrap:wrap; gap:0.75rem 2rem; align-items:center"
+    form = (
+        mo.Html(f'<div style="{style}">{{layer}} {{picture}} {{example}}</div>')
+        .batch(
+            layer=mo.ui.dropdown(layers, value=first, label="Layer"),
+            picture=mo.ui.file([*pictures.ENDINGS, ".npy"], label="Open a picture"),
+            example=mo.ui.number(1, desk.KNOWN, value=1, label="or take example"),
+        )
+        .form(submit_button_label="Invert")
+    )
+    mo.vstack([network, form])
+    return first, form
 
 
 @app.cell
-def _(layer, mo, network, picture, run, seed):
-    mo.vstack([mo.hstack([network, layer], justify="start"), mo.hstack([picture, seed, run], justify="start")])
+def _(desk, first, form, mo, network, networks):
+    mo.stop(form.value is None and network.value != networks[0], mo.md("*Choose a layer and a picture: Invert.*"))
+    chosen = form.value or {"layer": first, "picture": (), "example": 1}
+    example = None if chosen["picture"] else chosen["example"] - 1
+    waiting = "The first time this takes a minute; a deep layer, or a large network, takes longer."
+    with mo.status.spinner("Preparing the network" if chosen["picture"] else "Making examples", waiting) as spinner:
+        try:
+            at = desk.desk_of(network.value, chosen["layer"])
+            if example is None:
+                parameters = at.parameters(chosen["picture"][0].name, chosen["picture"][0].contents)
+            elif at.quick:
+                parameters = at.known.parameters[[example]]
+            else:
+                raise ValueError("Examples of so large a network take hours: open a picture")
+        except (TypeError, ValueError, OSError) as error:
+            mo.stop(True, mo.callout(str(error), "danger"))
+        spinner.update("Inverting")
+        found = at.answer(parameters)
+    return at, example, found, parameters
 
 
 @app.cell
-def _(layer, mo, network, picture, run, seed, workbench):
-    mo.stop(not run.value, mo.md("*Press Invert. An example takes about a minute, most of it compilation.*"))
-    with mo.status.spinner(title="Visualizing and inverting"):
-        at = workbench.bench(network.value, layer.value)
-        content = picture.contents()
-        p = workbench.read_picture(content, at) if content else workbench.example(at, seed.value)
-        found = workbench.answer(at, p)
-    return at, found, p
-
-
-@app.cell
-def _(at, found, mo, np, plt):
-    figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), layout="constrained", width_ratios=(1, 2, 2))
-    axes[0].imshow(np.clip(found.picture, 0, 1), interpolation="nearest")
-    axes[0].axis("off")
-    for axis, vector, colour, title in (
-        (axes[1], found.inversion.objective, "#0072B2", "objective: what it could not excite more"),
-        (axes[2], found.response, "#D55E00", "response: what it excites"),
-    ):
-        axis.bar(range(at.features), np.asarray(vector), color=colour)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("feature")
-    strongest = np.argsort(-np.asarray(found.inversion.objective))[:5]
-    rows = [
-        {"feature": at.network.feature_names[i], "objective": f"{found.inversion.objective[i]:.2f}",
-         "response": f"{found.response[i]:.2f}"}
-        for i in strongest
-    ]  # fmt: skip
+def _(angle, at, example, found, html, judging, mo):
+    _lines = [f"## This picture is {found.verdict.text()}"]
+    if found.verdict.kind == "unknown":
+        _lines = [f"## Of this picture {found.verdict.text()}"]
+    if example is not None:
+        _target = at.known.objectives[example]
+        _off = angle(found.objective, _target, basis=at.question.basis)
+        _said = ", ".join(f"{name} ({entry:.2f})" for name, entry in judging.strongest(_target, at.names, 4))
+        _lines.append(f"It was made for {_said}: the answer is {_off:.2f}° off, with all features.")
+    _numbers = [
+        mo.stat(f"{found.inversion.stationarity[0]:.2g}", "stationarity", "part of the gradient that is left"),
+        mo.stat(f"{found.inversion.gap[0]:.2g}", "gap", "1: one answer, 0: several"),
+        mo.stat(f"{found.cosine:.2g}", "cos(r, v)", "of response and objective"),
+    ]
     mo.vstack(
         [
-            mo.md(f"## {found.verdict}"),
-            mo.hstack(
-                [
-                    mo.stat(f"{float(found.inversion.gap):.2f}", label="gap", caption="1: one candidate, 0: several"),
-                    mo.stat(
-                        f"{float(found.inversion.stationarity):.4f}",
-                        label="stationarity",
-                        caption="above 0.1: no maximum",
-                    ),
-                ],
-                justify="start",
-            ),
-            figure,
-            mo.ui.table(rows, selection=None, label="strongest features of the objective"),
+            mo.md("\n\n".join(_lines)),
+            mo.hstack([mo.Html(html.strip(found.image[None], [""])), *_numbers], justify="start", wrap=True),
+            mo.md("""
+            At a maximum the gradient vanishes, and the gradient is linear in the objective. So the objective is a null
+            vector of a matrix that can be computed. **Stationarity** says how well it is one: above 0.1 this is no
+            maximum of anything, and the objective means nothing. The **gap** says whether another objective would do
+            nearly as well. Is **cos(r, v)** on its floor, then nobody has maximized this.
+            """),
         ]
     )
+    return
 
 
 @app.cell
-def _(at, found, mo, np, p, plt, workbench):
-    random = np.random.default_rng(0).uniform(size=at.features).astype(np.float32)
-    objectives = {
-        "prediction": found.inversion.objective,
-        "response": found.response,
-        "random": random / np.linalg.norm(random),
-    }
-    again = workbench.changed(at, p, objectives)
-    after, places = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained")
-    shown = {"before": (found.picture, 1.0), **again}
-    for place, (name, (image, similar)) in zip(places, shown.items(), strict=True):
-        place.imshow(np.clip(image, 0, 1), interpolation="nearest")
-        place.set_title(name if name == "before" else f"for the {name}: SSIM {similar:.3f}", fontsize=9)
-        place.axis("off")
-    mo.vstack([mo.md("## Does it stay? 25 more steps for each objective"), after])
+def _(at, base64, example, figure, found, io, mo, weights):
+    _vectors = {"prediction": found.objective, "response": found.response}
+    if example is not None:
+        _vectors = {"target": at.known.objectives[example], **_vectors}
+    _figure = figure.Figure(figsize=(4, 2.6), layout="constrained")
+    _axes = _figure.subplots()
+    weights(_axes, _vectors, at.names, 12)
+    _axes.legend(fontsize=5.5, frameon=False)
+    _axes.set_ylabel("feature", fontsize=5.5)
+    _file = io.BytesIO()
+    _figure.savefig(_file, format="svg")
+    _drawn = base64.b64encode(_file.getvalue()).decode()
+    mo.vstack(
+        [
+            mo.md("""
+            ## Objective and response
+
+            The *prediction* is the objective that was found. The *response* is what the picture excites: a picture of
+            stripes excites a detector of crosses, too, but crosses would excite it more.
+            """),
+            mo.image(f"data:image/svg+xml;base64,{_drawn}", alt="Bars for the strongest features", width="100%"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(at, found, html, mo, np, parameters):
+    mo.stop(not np.isfinite(found.objective).all())
+    with mo.status.spinner("Optimizing further"):
+        _again = at.reoptimize(parameters, found)
+    _names = ("before", *(f"{name}: SSIM {similar:.2f}" for name, (_, similar) in _again.items()))
+    mo.vstack(
+        [
+            mo.md("""
+            ## Does it stay?
+
+            If this picture is a maximum of the prediction, further steps towards that change little. Towards its
+            response, or another objective, it moves. SSIM is the similarity with the picture before: 1 is the same.
+            """),
+            mo.Html(html.strip(np.stack([found.image, *(image for image, _ in _again.values())]), _names)),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(at, desk, found, mo):
+    mo.stop(found.verdict.kind != "optimal")
+    compare = mo.ui.run_button(label=f"Make {desk.KNOWN} pictures whose objectives are known")
+    _text = mo.md("""
+    ## How sure is that?
+
+    Pictures of the same network whose objectives are known tell how far off such answers are. What they say holds for a
+    picture that was made as they were.
+    """)
+    mo.vstack([_text] if at.quick else [_text, mo.md("For so large a network this takes hours on a CPU."), compare])
+    return (compare,)
+
+
+@app.cell
+def _(at, compare, example, found, html, judging, mo):
+    mo.stop(not at.quick and not compare.value)
+    with mo.status.spinner("Making pictures whose objectives are known"):
+        sure = at.confidence(found, without=example)
+    _rows = []
+    for _name, _entry in judging.strongest(found.objective, at.names, 6):
+        _at = at.names.index(_name)
+        _interval = f"{sure.lower[_at]:.2f} to {sure.upper[_at]:.2f}"
+        _rows.append((_name, f"{_entry:.2f}", _interval, f"{100 * sure.top[_at]:.0f} %"))
+    _open = " That is undecided." if sure.undecided else ""
+    mo.vstack(
+        [
+            mo.md(f"With 90 % the objective is within **{float(sure.cone):.2g}°** of the prediction.{_open}"),
+            mo.Html(html.table("", ("feature", "entry", "with 90 %", "among the three largest"), _rows)),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(at, mo):
+    mo.md(f"""
+    ## The same for many pictures
+
+    ```bash
+    jifv visualize --network {at.network.name} --layer {at.network.layer} --feature 0 --out runs/mine
+    jifv invert runs/mine/realizations.zarr
+    jifv invert cat.jpg photos --network {at.network.name} --layer {at.network.layer}
+    ```
+
+    The code of this page is in its menu: *Show code*.
+    """)
+    return
 
 
 if __name__ == "__main__":

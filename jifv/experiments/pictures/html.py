@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jifv._core.html import table
-from jifv.experiments.report.embed import encoded
+from jifv.experiments.report.embed import PIXEL_ART, encoded
 
 __all__ = ["strip", "table"]
 
@@ -19,9 +19,10 @@ def strip(images: Float[np.ndarray, "s h w c"], names: Sequence[str]) -> str:
     figures = []
     for image, name in zip(images[:_MOST], names, strict=False):
         data = encoded(image)
-        shown = f'<img src="data:image/webp;base64,{data}" width="112">' if data else "not finite"
+        how = ' style="image-rendering:pixelated"' if max(image.shape[:2]) <= PIXEL_ART else ""
+        shown = f'<img src="data:image/webp;base64,{data}" width="112"{how}>' if data else "not finite"
         figures.append(
             f'<figure style="display:inline-block;margin:4px">{shown}<figcaption>{escape(name)}</figcaption></figure>'
         )
     more = f"<p>and {len(images) - _MOST} more</p>" if len(images) > _MOST else ""
-    return "".join(figures) + more
+    return f"<div>{''.join(figures)}{more}</div>"

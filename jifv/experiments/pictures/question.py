@@ -1,7 +1,7 @@
 """For which objective is a picture optimal: all that is needed to answer that, for batch after batch."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -47,6 +47,7 @@ class Question:
         priors: The priors.
         ensemble: The transformations; None without any.
         features: Number of features n.
+        basis: Of the critical space; None for Rⁿ.
         solve: Inversion of responses, Jacobians and parameters.
         mesh: Devices that share the pictures.
     """
@@ -58,6 +59,7 @@ class Question:
     priors: tuple[Prior, ...]
     ensemble: Ensemble | None
     features: int
+    basis: Float[np.ndarray, "n q"] | None
     solve: Callable[..., Inversion]
     mesh: Mesh | None
 
@@ -85,8 +87,14 @@ class Question:
             and `negative`, the share of v's squared length on negative entries. The weights of priors are `weights`,
             `weight_errors` and `plausible`.
         """
+        parts = [arrays_of(found, response) for found, response in self.inversions(parameters, advance)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def inversions(
+        self, parameters: Float[np.ndarray, "b *p"], advance: Callable[..., None]
+    ) -> Iterator[tuple[Inversion, Float[np.ndarray, "d n"]]]:
+        """Yield inversions and responses r, those of one picture per device at a time; see `invert`."""
         at_a_time = self.mesh.size if self.mesh is not None else 1
-        parts = []
         for first in range(0, len(parameters), at_a_time):
             some = parameters[first : first + at_a_time]
             response = together(_responder(self.mean, self.mesh), self.mesh, some)
@@ -95,8 +103,7 @@ class Question:
                 advance(len(some))
             else:
                 found = self._solved(some, response, advance)
-            parts.append(_arrays(found, response))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            yield found, response
 
     def linearize(
         self, parameters: Float[np.ndarray, "b *p"], advance: Callable[..., None]
@@ -208,6 +215,7 @@ def question_of(setting: Setting, network: Network, mesh: Mesh | None) -> Questi
         priors=priors,
         ensemble=ensemble,
         features=features,
+        basis=basis,
         solve=jax.jit(over_samples(solve, mesh)),
         mesh=mesh,
     )
@@ -222,8 +230,8 @@ def _basis(setting: Setting, phi: Parametrization, f: Response, mesh: Mesh | Non
     return spaces[0].basis.astype(compressed.dtype) if spaces else None
 
 
-def _arrays(found: Inversion, response: Float[np.ndarray, "b n"]) -> dict[str, np.ndarray]:
-    """List what is kept of an inversion."""
+def arrays_of(found: Inversion, response: Float[np.ndarray, "b n"]) -> dict[str, np.ndarray]:
+    """List what is kept of inversions; see `Question.invert`."""
     v = np.asarray(found.objective)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         cosine = np.sum(response / np.linalg.norm(response, axis=-1, keepdims=True) * v, -1)

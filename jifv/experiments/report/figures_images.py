@@ -1,6 +1,6 @@
 """Figures that show realizations: the gallery of one experiment, and a comparison of parametrizations (Fig. 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -37,7 +37,7 @@ def gallery(results: Results, *, shown: int = 10, most: int = 24) -> Figure:
     for (image, bars), index in zip(grid.reshape(-1, 2), chosen, strict=False):
         angle = degrees(float(results.evaluation.angles["prediction_on_v"][index]))
         _show(image, results.realized.images[index], f"#{index}: {angle}{on}")
-        _weights(bars, {name: each[index] for name, each in vectors.items()}, results.feature_names, shown)
+        weights(bars, {name: each[index] for name, each in vectors.items()}, results.feature_names, shown)
     handles = [Patch(color=COLOURS[name], label=name + (", projected onto $V$" if on else "")) for name in vectors]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=LETTERS, frameon=False)
     return figure
@@ -111,12 +111,21 @@ def picture(images: Float[np.ndarray, "*batch h w c"]) -> Float[np.ndarray, "*ba
     return np.clip(np.nan_to_num(shown), 0, 1)
 
 
-def _weights(axes: Axes, vectors: dict[str, np.ndarray], names: tuple[str, ...], shown: int) -> None:
-    """Draw bars for the features that weigh most in target or prediction, largest first if some are left out."""
-    weight = np.maximum(np.abs(vectors["target"]), np.abs(np.nan_to_num(vectors["prediction"])))
+def weights(axes: Axes, vectors: Mapping[str, Float[np.ndarray, " n"]], names: Sequence[str], shown: int) -> None:
+    """Draw bars for the features that weigh most in target or prediction, largest first if some are left out.
+
+    Args:
+        axes: Where to.
+        vectors: Three at most, by their names in `COLOURS`.
+        names: Name of each feature.
+        shown: Most features to draw.
+    """
+    aims = [np.abs(np.nan_to_num(vector)) for name, vector in vectors.items() if name != "response"]
+    weight = np.max(aims, axis=0)
     features = np.argsort(-weight, kind="stable")[:shown] if len(weight) > shown else np.arange(len(weight))
     places = np.arange(len(features))
-    for offset, (name, values) in zip((-0.27, 0.0, 0.27), vectors.items(), strict=True):
+    for row, (name, values) in enumerate(vectors.items()):
+        offset = 0.27 * (row - (len(vectors) - 1) / 2)
         axes.barh(places + offset, values[features], 0.27, color=COLOURS[name], label=name)
     axes.axvline(0, color="black", linewidth=0.5)
     axes.set_yticks(places, [names[feature] for feature in features])
