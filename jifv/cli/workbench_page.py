@@ -145,7 +145,7 @@ def _(at, found, html, mo, np, parameters):
     mo.stop(not np.isfinite(found.objective).all())
     with mo.status.spinner("Optimizing further"):
         _again = at.reoptimize(parameters, found)
-    _names = ("before", *(f"{name}: SSIM {similar:.2f}" for name, (_, similar) in _again.items()))
+    _names = ("before", *(f"for {name}: SSIM {similar:.2f}" for name, (_, similar) in _again.items()))
     mo.vstack(
         [
             mo.md("""

@@ -1,95 +1,119 @@
-"""What the page of `jifv app` computes, on a toy network, and that the page is a notebook that runs."""
+"""`jifv app` in a real browser, on a toy network: an example without a click, then pictures that are opened."""
 
 import importlib.util
-import io
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from support.browser import launched
+from support.toy import network, scores
 from typer.testing import CliRunner
 
-import jifv
-from jifv.cli import app, workbench
+from jifv.cli import app
+from jifv.experiments.pictures import Setting, invert_pictures
 
-
-class Network:
-    """As much of `jifv.models.Network` as the page needs."""
-
-    name = "toy"
-    input_shape = (12, 14, 3)
-    output_shape = (10, 12, 5)
-    features = 5
-
-
-@pytest.fixture(scope="module")
-def bench():
-    kernel = jax.random.normal(jax.random.key(0), (3, 3, 3, 5)) / 2
-
-    def network(x):  # bounded, so that pixels do not run into black and white
-        layout = ("NHWC", "HWIO", "NHWC")
-        return (
-            jnp.sin(2 * jax.lax.conv_general_dilated(x[None], kernel, (1, 1), "VALID", dimension_numbers=layout)[0])
-            ** 2
-        )
-
-    phi = jifv.pixels(Network.input_shape, std=0.5)
-    return workbench.Bench(Network(), phi, jifv.compose(phi.apply, network, jifv.mean), 5)
+TOY = """
+import sys
+from support.toy import network, scores
+import jifv.models
+from jifv.cli import app
+from jifv.experiments.pictures import desk
+one = network(scores)
+jifv.models.available = lambda: ("toy",)
+desk.network_of = lambda setting: one
+app(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
-def found(bench):
-    p = workbench.example(bench)
-    return p, workbench.answer(bench, p)
+def browser():
+    with launched() as browser:
+        yield browser
 
 
-def test_an_example_is_explained_by_its_objective(bench, found):
-    target = jifv.sparse_objectives(jax.random.split(jax.random.key(0))[0], 1, 5)[0]
-    _, answer = found
-    assert answer.picture.shape == Network.input_shape
-    assert np.linalg.norm(answer.response) == pytest.approx(1, abs=1e-6)
-    assert jifv.angle(answer.inversion.objective, target) < jifv.angle(answer.response, target)
-    assert answer.verdict.startswith("One objective explains")
+@pytest.fixture(scope="module")
+def address(browser):
+    """The command in a process of its own, which Ctrl-C ends."""
+    pytest.importorskip("marimo", reason="the extra `app` brings it")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-c", TOY, "app", "--headless", "--port", str(port)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}").close()
+                break
+            except OSError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
-def test_noise_is_told_to_be_no_visualization(bench):
-    assert "no visualization" in workbench.answer(bench, bench.phi.init(jax.random.key(3))).verdict
+@pytest.fixture(scope="module")
+def tab(browser, address):
+    """The page; at the end there must have been no error, and no request to another computer."""
+    troubles = []
+    tab = browser.new_page(viewport={"width": 1200, "height": 1000})
+    tab.set_default_timeout(120_000)
+    tab.on("pageerror", lambda error: troubles.append(str(error)))
+    tab.on("request", lambda sent: sent.url.startswith((address, "data:", "blob:")) or troubles.append(sent.url))
+    tab.goto(address)
+    yield tab
+    assert troubles == []
 
 
-@pytest.mark.parametrize(
-    ("gap", "rest", "words"), [(0.1, 0.01, "Several"), (0.5, 0.01, "One"), (0.9, np.nan, "no visual")]
-)
-def test_the_verdict_follows_gap_and_stationarity(gap, rest, words, found):
-    assert words in workbench._verdict(found[1].inversion._replace(gap=np.float32(gap), stationarity=np.float32(rest)))
+@pytest.mark.slow
+def test_an_example_is_there_without_a_click(tab):
+    said = tab.get_by_text("It was made for").inner_text()
+    assert re.search(r"made for feature \d \(\d\.\d\d\)", said)
+    assert float(re.search(r"is ([\d.]+)° off", said)[1]) < 10  # the response is some dozens of degrees off
+    assert tab.get_by_role("heading", name="This picture is optimal for feature").count() == 1
+    tab.get_by_text("for random: SSIM").wait_for()
+    similar = [float(re.search(r"SSIM ([\d.]+)", text)[1]) for text in tab.get_by_text("SSIM 0").all_inner_texts()]
+    assert len(similar) == 3
+    assert min(similar) == similar[2]  # another objective changes most
+    tab.get_by_text("With 90 % the objective is within").wait_for()
+    assert tab.evaluate("[...document.images].filter((image) => image.complete && !image.naturalWidth).length") == 0
+    assert tab.locator("figure img").count() == 5
+    tab.set_viewport_size({"width": 400, "height": 900})
+    assert tab.evaluate("document.documentElement.scrollWidth") == 400
+    tab.set_viewport_size({"width": 1200, "height": 1000})
 
 
-def test_the_picture_stays_for_its_objective_and_changes_for_another(bench, found):
-    p, answer = found
-    other = np.roll(np.asarray(answer.inversion.objective), 2)
-    after = workbench.changed(bench, p, {"prediction": answer.inversion.objective, "other": other}, steps=10)
-    assert list(after) == ["prediction", "other"]
-    assert after["prediction"][0].shape == Network.input_shape
-    assert after["prediction"][1] > after["other"][1]
+@pytest.mark.slow
+def test_a_picture_is_judged_in_the_words_of_invert(tab, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    tab.locator("input[type=file]").set_input_files(tmp_path / "noise.png")
+    tab.get_by_role("button", name="Invert", exact=True).click()
+    heading = tab.get_by_role("heading", name="optimal for nothing here")
+    wanted = invert_pictures(
+        [tmp_path / "noise.png"], Setting("toy"), network=network(scores), reoptimize_steps=0
+    ).verdict(0)
+    assert wanted.kind == "nothing"
+    assert heading.inner_text() == f"This picture is {wanted.text()}"
+    tab.get_by_text("for random: SSIM").wait_for()
+    assert tab.get_by_text("It was made for").count() == tab.get_by_text("How sure is that?").count() == 0
 
 
-@pytest.mark.parametrize("size", [(14, 12), (40, 30)])
-def test_a_file_becomes_parameters_of_the_networks_input(bench, size):
-    stored = io.BytesIO()
-    Image.new("RGB", size, (51, 102, 204)).save(stored, "PNG")
-    image = bench.phi.apply(workbench.read_picture(stored.getvalue(), bench))
-    np.testing.assert_allclose(image, np.broadcast_to(np.array([0.2, 0.4, 0.8]), Network.input_shape), atol=1e-5)
-
-
-def test_files_that_are_no_pictures_and_networks_of_no_images_are_refused(bench):
-    with pytest.raises(OSError, match="cannot identify"):
-        workbench.read_picture(b"nothing", bench)
-
-    class Frames(Network):
-        input_shape = (12, 14, 5)
-
-    with pytest.raises(ValueError, match="network must take RGB images, got toy, which takes 5 channels"):
-        workbench.read_picture(b"", bench._replace(network=Frames()))
+@pytest.mark.slow
+def test_what_is_no_picture_is_refused(tab, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    tab.locator("input[type=file]").set_input_files(tmp_path / "text.png")
+    tab.get_by_role("button", name="Invert", exact=True).click()
+    tab.get_by_text("text.png must be a picture").wait_for()
 
 
 def test_without_marimo_the_command_says_what_to_install(monkeypatch):
@@ -98,14 +122,3 @@ def test_without_marimo_the_command_says_what_to_install(monkeypatch):
     result = CliRunner().invoke(app, ["app"])
     assert result.exit_code == 1
     assert 'pip install "jifv[app]"' in result.output
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-def test_the_page_runs_up_to_its_button():
-    pytest.importorskip("marimo", reason="the extra `app` brings it")
-    from jifv.cli.workbench_page import app as page
-
-    _, definitions = page.run()
-    assert definitions["layer"].value in definitions["models"].load(definitions["network"].value).layers
-    assert "found" not in definitions

@@ -1,36 +1,23 @@
 """Both pages in a real browser, which must find no error and ask for nothing."""
 
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.browser import launched
 from support.fake_results import fake
 from support.pages import DEAD, EVIL, NOT_FINITE, TABLE, data_of, written
 
 from jifv.experiments.experiment import Experiment
 from jifv.experiments.report import embed
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the tests in a browser need playwright")
-    found = [path for path in map(shutil.which, BROWSERS) if path]
-    if not found:
-        pytest.skip(f"the tests in a browser need one of {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=found[0], args=QUIET.split())
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ def strip(images: Float[np.ndarray, "s h w c"], names: Sequence[str]) -> str:
         data = encoded(image)
         how = ' style="image-rendering:pixelated"' if max(image.shape[:2]) <= PIXEL_ART else ""
         shown = f'<img src="data:image/webp;base64,{data}" width="112"{how}>' if data else "not finite"
-        figures.append(
-            f'<figure style="display:inline-block;margin:4px">{shown}<figcaption>{escape(name)}</figcaption></figure>'
-        )
+        caption = f"<figcaption>{escape(name)}</figcaption>"
+        figures.append(f'<figure style="display:inline-block;margin:4px 16px 4px 4px">{shown}{caption}</figure>')
     more = f"<p>and {len(images) - _MOST} more</p>" if len(images) > _MOST else ""
     return f"<div>{''.join(figures)}{more}</div>"
