@@ -31,8 +31,8 @@ def _(mo):
     *objective*. Here it is the other way round: the picture is given, and the objective is sought. Not what the picture
     excites, its *response*, but what it could not excite more.
 
-    The example is a picture that the network has made itself. Or open a picture of yours. Only one that this network
-    was visualized with can be optimal for anything in it; a photograph is not, and the answer says so.
+    The example was made with this network, from noise. Or open a picture of yours. Only a visualization of this network
+    can be optimal for something in it; a photograph is not, and the answer says so.
     """)
     return
 
@@ -92,7 +92,7 @@ def _(angle, at, example, found, html, judging, mo):
         _target = at.known.objectives[example]
         _off = angle(found.objective, _target, basis=at.question.basis)
         _said = ", ".join(f"{name} ({entry:.2f})" for name, entry in judging.strongest(_target, at.names, 4))
-        _lines.append(f"It was made for {_said}: the answer is {_off:.2f}° off, with all features.")
+        _lines.append(f"It was made for {_said}: the answer is {_off:.2f}° off, over all features.")
     _numbers = [
         mo.stat(f"{found.inversion.stationarity[0]:.2g}", "stationarity", "part of the gradient that is left"),
         mo.stat(f"{found.inversion.gap[0]:.2g}", "gap", "1: one answer, 0: several"),
@@ -101,12 +101,12 @@ def _(angle, at, example, found, html, judging, mo):
     mo.vstack(
         [
             mo.md("\n\n".join(_lines)),
-            mo.hstack([mo.Html(html.strip(found.image[None], [""])), *_numbers], justify="start", wrap=True),
+            mo.hstack([mo.Html(html.strip(found.image[None], [""])), *_numbers], justify="start", wrap=True, gap=0),
             mo.md("""
             At a maximum the gradient vanishes, and the gradient is linear in the objective. So the objective is a null
             vector of a matrix that can be computed. **Stationarity** says how well it is one: above 0.1 this is no
             maximum of anything, and the objective means nothing. The **gap** says whether another objective would do
-            nearly as well. Is **cos(r, v)** on its floor, then nobody has maximized this.
+            nearly as well. If **cos(r, v)** is on its floor, nobody has maximized this.
             """),
         ]
     )
