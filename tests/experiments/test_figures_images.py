@@ -44,7 +44,7 @@ def test_labels_of_weights_do_not_collide(ends):
     figure = Figure(figsize=(4.8, 1.57), dpi=150, layout="constrained")
     axes = figure.subplots(1, 4, width_ratios=(1.1, 1, 1.1, 1))[1]
     vector = np.array([*ends, *[0] * 8])
-    figures_images._weights(
+    figures_images.weights(
         axes, {name: vector for name in ("target", "prediction", "response")}, ("automobile",) * 10, 10
     )
     figure.draw_without_rendering()

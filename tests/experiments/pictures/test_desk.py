@@ -53,18 +53,23 @@ def test_a_file_is_judged_as_invert_judges_it(at, tmp_path):
     stored = io.BytesIO()
     Image.fromarray(noise).save(stored, "PNG")
     (tmp_path / "noise.png").write_bytes(stored.getvalue())
-    wanted = invert_pictures([tmp_path / "noise.png"], Setting("toy"), network=TOY, reoptimize_steps=2)
-    parameters = at.parameters("noise.png", stored.getvalue())
-    found = at.answer(parameters)
-    assert found.verdict == wanted.verdict(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(desk, "STEPS", 2)
-        again = at.reoptimize(parameters, found)
+    wanted = invert_pictures([tmp_path / "noise.png"], Setting("toy"), network=TOY, reoptimize_steps=0)
+    assert at.answer(at.parameters("noise.png", stored.getvalue())).verdict == wanted.verdict(0)
+    with pytest.raises(ValueError, match=r"nothing\.png must be a picture"):
+        at.parameters("nothing.png", b"nothing")
+
+
+@pytest.mark.slow
+def test_it_is_re_optimized_as_invert_does_it(at, tmp_path, monkeypatch):
+    monkeypatch.setattr(desk, "STEPS", 2)
+    image = np.random.default_rng(1).uniform(size=(12, 12, 3)).astype(np.float32)
+    np.save(tmp_path / "image.npy", image)
+    wanted = invert_pictures([image], Setting("toy"), network=TOY, reoptimize_steps=2)
+    parameters = at.parameters("image.npy", (tmp_path / "image.npy").read_bytes())
+    again = at.reoptimize(parameters, at.answer(parameters))
     assert list(again) == ["prediction", "response", "random"]
     for name in ("prediction", "response"):
         assert again[name][1] == pytest.approx(wanted.ssim[name][0], abs=1e-3)
-    with pytest.raises(ValueError, match=r"nothing\.png must be a picture"):
-        at.parameters("nothing.png", b"nothing")
 
 
 def test_large_networks_are_not_quick(at):
