@@ -128,7 +128,7 @@ def weights(axes: Axes, vectors: Mapping[str, Float[np.ndarray, " n"]], names: S
         offset = 0.27 * (row - (len(vectors) - 1) / 2)
         axes.barh(places + offset, values[features], 0.27, color=COLOURS[name], label=name)
     axes.axvline(0, color="black", linewidth=0.5)
-    axes.set_yticks(places, [names[feature] for feature in features])
+    axes.set_yticks(places, [names[feature] for feature in features.tolist()])
     axes.invert_yaxis()
     axes.margins(x=0.03)
     # So few that they have room beside long names of features.
