@@ -75,7 +75,7 @@ def _(desk, first, form, mo, network, networks):
             elif at.quick:
                 parameters = at.known.parameters[[example]]
             else:
-                raise ValueError("Examples of so large a network take hours: open a picture")
+                raise ValueError("There are no examples of so large a network: open a picture")
         except (TypeError, ValueError, OSError) as error:
             mo.stop(True, mo.callout(str(error), "danger"))
         spinner.update("Inverting")
@@ -170,7 +170,7 @@ def _(at, desk, found, mo):
     Pictures of the same network whose objectives are known tell how far off such answers are. What they say holds for a
     picture that was made as they were.
     """)
-    mo.vstack([_text] if at.quick else [_text, mo.md("For so large a network this takes hours on a CPU."), compare])
+    mo.vstack([_text] if at.quick else [_text, mo.md("For so large a network this takes a while."), compare])
     return (compare,)
 
 

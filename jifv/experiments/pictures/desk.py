@@ -1,11 +1,11 @@
 """One picture after the other, with all that can be said of it: what the page of `jifv app` shows.
 
-at = desk("densenet", "dense1.8")
-parameters = at.known.parameters[:1]  # or at.parameters("cat.jpg", content)
-found = at.answer(parameters)
-print(found.verdict.text(), at.confidence(found, without=0))
+    at = desk_of("densenet", "dense1.8")
+    parameters = at.known.parameters[:1]  # or at.parameters("cat.jpg", content)
+    found = at.answer(parameters)
+    print(found.verdict.text(), at.confidence(found, without=0))
 
-All of it is what the commands compute, and in their words.
+All of it is what the commands compute, in their words.
 """
 
 import math
