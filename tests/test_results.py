@@ -17,7 +17,7 @@ FILES = sorted(results.RESULTS.glob("*.json"))
 PICTURES = [
     path
     for folder in ("docs", "benchmarks")
-    for ending in ("png", "svg", "pdf")
+    for ending in ("png", "jpg", "svg", "pdf")
     for path in (ROOT / folder).rglob(f"*.{ending}")
 ]
 DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in generate.documents()}
@@ -161,6 +161,12 @@ def test_check_fails_and_shows_the_difference(tmp_path, monkeypatch, capsys):
 
 
 # From a run to a result.
+
+
+def test_the_command_names_no_folder_of_the_machine(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["benchmarks/toy.py", "--steps", "3", "--out", "/home/me", "--cases", "a"])
+    assert results.measured_here("toy").command == "python benchmarks/toy.py --steps 3 --cases a"
+
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

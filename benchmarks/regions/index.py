@@ -1,7 +1,5 @@
 """benchmarks/results/README.md: which results there are."""
 
-import re
-
 from harness import results
 from harness.tables import markdown
 
@@ -12,15 +10,10 @@ def _index(studies):
     names = sorted(path.stem for path in results.RESULTS.glob("*.json"))
     shown = [one for one in map(result, names) if one.command.startswith("jifv ") == studies]
     rows = [
-        (f"[`{one.name}`]({one.name}.json)", short(one), one.when, one.machine, f"`{_command(one)}`", one.note)
+        (f"[`{one.name}`]({one.name}.json)", short(one), one.when, one.machine, f"`{one.command}`", one.note)
         for one in shown
     ]
     return markdown(("result", "commit", "day", "machine", "command", "note"), rows, left=6)
-
-
-def _command(one):
-    """Without the folder that it was written to."""
-    return re.sub(r" --out \S+", "", one.command)
 
 
 REGIONS["studies"] = lambda: _index(studies=True)
