@@ -1,8 +1,8 @@
-"""benchmarks/results: what rounding kinks costs, and how many gradients a prediction takes."""
+"""benchmarks/results, docs/critical.md: what rounding kinks costs and gains, and how many gradients it takes."""
 
 import re
 
-from harness.numbers import degrees, duration, ratio
+from harness.numbers import degrees, duration, fixed, ratio
 from harness.tables import markdown
 
 from regions.registry import block
@@ -27,6 +27,18 @@ def rounded_cost(result):
         if what == "tracing"
     ]
     return markdown(("", "input", "batch", "as it is", "rounded", "times"), sorted(rows + added), left=3)
+
+
+@block("hundred", "hundred")
+def hundred(result):
+    """A classifier of a hundred classes."""
+    rows = []
+    for row in result.rows:
+        kinks = f"rounded, {row['smoothing']:g}" if row["smoothing"] else "as they are"
+        angles = (degrees(row[name]) for name in ("prediction", "90 %", "worst", "response"))
+        rows.append((kinks, str(row["samples"]), str(row["steps"]), row["V"], *angles, fixed(row["gap"])))
+    columns = ("kinks", "samples", "steps", "V (gap in the spectrum)", "prediction on V", "90th percentile", "worst")
+    return markdown((*columns, "response on V", "gap"), rows)
 
 
 _GRADIENTS = ("dncl", "srnet", "fast", "dnde", "gn4c", "gn4c-fast")
