@@ -25,6 +25,7 @@ from jifv import compare
 from jifv.models import load
 
 BASE = "dense3-32"
+TRANSFER = {"dead_tolerance": 0.02, "normalize": True, "progress": True}
 CHECKPOINT = "weights/densenet_bc_100_12_cifar10.npz"
 NETWORKS = {
     "densenet": ("densenet", None, ("ones",)),
@@ -74,7 +75,7 @@ def copies(options):
     columns = ("network", "samples", "features", "right", "median error", "worst error", "similarity")
     table = Table("compare-copy", columns, threads=options.threads, out=options.out)
     expected = np.argsort(order)
-    seen = compare.transfer(copy, visualization(made), dead_tolerance=0.02, progress=True)
+    seen = compare.transfer(copy, visualization(made), **TRANSFER)
     for samples in sorted({*(4, 8, 16, 32), len(made.response)} & {*range(len(made.response) + 1)}):
         found = compare.match_features(seen.gradients[:samples], seen.seen[:samples])
         right = (found.feature == expected) & np.isfinite(found.scale)
@@ -83,7 +84,7 @@ def copies(options):
         alike = float(np.mean(found.similarity[np.arange(features), found.feature]))
         table.row("copy", samples, features, int(right.sum()), float(np.median(error)), float(np.max(error)), alike)
     other, _ = response("densenet-no-deer", features, jifv.max_mean(), "dense3", jifv.pixels((32, 32, 3), std=0.5))
-    seen = compare.transfer(other, visualization(made), dead_tolerance=0.02, progress=True)
+    seen = compare.transfer(other, visualization(made), **TRANSFER)
     found = compare.match_features(seen.gradients, seen.seen)
     right = int(np.sum(found.feature == np.arange(features)))
     alike = float(np.mean(found.similarity[np.arange(features), found.feature]))

@@ -8,6 +8,8 @@ Where B's features are A's in another order and of other lengths, r_B = D P r_A,
 J_Aᵀg_A = 0 and J_Bᵀg_B = 0, are related by g_B = c D⁻¹P g_A with a factor c of the sample. The objectives are not,
 because each network's own response bends them. So `match_features` compares gradients: the permutation is the
 assignment of features whose columns over many samples are most similar, and the lengths are those that then fit best.
+Inversion prefers long features, in which the rest of the gradient weighs less; `transfer(…, normalize=True)` brings all
+to one length first, so that the answer is the same whatever the lengths are.
 """
 
 from typing import NamedTuple
@@ -35,7 +37,7 @@ class Transfer(NamedTuple):
 
     Attributes:
         inversion: In B; its `objective` is the direction of B for which each picture is optimal, its `stationarity`
-            and `gap` say whether there is one.
+            and `gap` say whether there is one. With `normalize`, of features divided by their lengths.
         response: r in B, shape (batch, n_B).
         gradients: ∂d/∂r in A for A's objectives, g_A = B_A v_A of unit length, shape (batch, n_A).
         seen: Those of B for its own, g_B = B_B v_B of unit length, shape (batch, n_B).
@@ -74,6 +76,7 @@ def transfer(
     *,
     basis: Float[ArrayLike, "n_b q"] | None = None,
     dead_tolerance: float = 0.0,
+    normalize: bool = False,
     row_batch_size: int | None = None,
     progress: bool = False,
 ) -> Transfer:
@@ -84,6 +87,8 @@ def transfer(
         realizations: What `jifv.visualize` returned for A.
         basis: Of the critical space of B; see `jifv.invert`.
         dead_tolerance: See `jifv.invert`.
+        normalize: Whether to divide each feature of B by its length, the root mean square of its responses to these
+            samples, before the inversion: for `match_features`. `basis` must then be None.
         row_batch_size: See `jifv.linearize`.
         progress: Whether to show progress on standard error.
 
@@ -92,20 +97,42 @@ def transfer(
 
     Raises:
         TypeError: As `jifv.invert_batch`, or what was maximized is no `Significance`.
-        ValueError: As `jifv.invert_batch`.
+        ValueError: As `jifv.invert_batch`, or there is a `basis` beside `normalize`.
     """
     parameters, significance, _ = unpacked(realizations, None)
     check_invertible(significance)
     assert isinstance(significance, Significance)
-    options = {"basis": basis, "dead_tolerance": dead_tolerance, "row_batch_size": row_batch_size}
-    found = invert_batch(f, realizations, progress=progress, description="transfer", **options)
-    response = jax.lax.map(jax.jit(f), jnp.asarray(parameters))
+    if normalize and basis is not None:
+        raise ValueError("basis must be None with normalize, which changes the features that it is a basis of")
+    lengths = _lengths(_responses(f, parameters)) if normalize else jnp.ones(())
+    found = invert_batch(
+        (lambda p: f(p) / lengths) if normalize else f,
+        realizations,
+        basis=basis,
+        dead_tolerance=dead_tolerance,
+        row_batch_size=row_batch_size,
+        progress=progress,
+        description="transfer",
+    )
+    response = _responses(f, parameters)
     return Transfer(
         inversion=found,
         response=response,
         gradients=_unit(significance.gradient_product(realizations.response, realizations.objectives)),
-        seen=_unit(significance.gradient_product(response, found.objective)),
+        # ∂d/∂r = (∂d/∂r')/ℓ of r' = r/ℓ.
+        seen=_unit(significance.gradient_product(response / lengths, found.objective) / lengths),
     )
+
+
+def _responses(f: Response, parameters: ArrayLike) -> Float[Array, "batch n"]:
+    return jax.lax.map(jax.jit(f), jnp.asarray(parameters))
+
+
+def _lengths(response: Float[Array, "batch n"]) -> Float[Array, " n"]:
+    """Compute the root mean square of each feature over the finite samples; 1 for features that are 0 in all."""
+    finite = jnp.isfinite(response).all(axis=1, keepdims=True)
+    squares = jnp.sum(jnp.where(finite, response, 0) ** 2, axis=0) / jnp.maximum(jnp.sum(finite), 1)
+    return jnp.where(squares > 0, jnp.sqrt(squares), 1)
 
 
 def match_features(

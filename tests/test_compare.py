@@ -54,6 +54,24 @@ def test_the_permutation_of_a_copy_comes_back_with_its_lengths(seen):
     np.testing.assert_allclose(found.scale, lengths / np.exp(np.mean(np.log(lengths))), rtol=0.02)
 
 
+def test_normalized_the_answer_is_the_same_whatever_the_lengths(realizations, seen):
+    """Of the network and of its copy: what inversion finds, feature by feature, and so the lengths."""
+    own, copy = (transfer(network_or_copy, with_entry(realizations, each), normalize=True) for each in (0, 1))
+    np.testing.assert_allclose(copy.inversion.objective, own.inversion.objective[:, ORDER], atol=1e-3)
+    np.testing.assert_allclose(copy.inversion.gap, own.inversion.gap, rtol=1e-3)
+    expected = np.argsort(ORDER)
+    lengths = LENGTHS[expected] / np.exp(np.mean(np.log(LENGTHS)))
+    found = match_features(copy.gradients, copy.seen)
+    np.testing.assert_array_equal(found.feature, expected)
+    np.testing.assert_allclose(found.scale, lengths, rtol=5e-3)
+    np.testing.assert_allclose(copy.response, seen.response, rtol=1e-6)
+
+
+def test_normalized_there_is_no_basis(realizations):
+    with pytest.raises(ValueError, match="basis must be None with normalize"):
+        transfer(network_or_copy, with_entry(realizations, 1), basis=np.eye(FEATURES, 2), normalize=True)
+
+
 def test_of_the_same_network_the_answer_is_its_own_objective(realizations):
     own = transfer(network_or_copy, with_entry(realizations, 0))
     assert np.median(jifv.angle(own.inversion.objective, realizations.objectives)) < 0.5

@@ -53,7 +53,7 @@ targets = jifv.sparse_objectives(jax.random.key(0), 12, 12)
 start = jax.vmap(phi.init)(jax.random.split(jax.random.key(1), 12))
 realizations = jifv.visualize(f, start, targets, settings=jifv.Settings(adam_steps=150))
 
-seen = transfer(copy, realizations)
+seen = transfer(copy, realizations, normalize=True)
 match = match_features(seen.gradients, seen.seen)
 truth = np.argsort(order)
 expected = lengths[truth] / np.exp(np.mean(np.log(lengths)))
@@ -62,6 +62,7 @@ print("their lengths, relative error:", np.round(np.abs(match.scale / expected -
 
 # %% [markdown]
 # `match_features` compares gradients, because objectives do not carry over: the response of each network bends its own.
+# With `normalize` the inversion does not see how long the features are, and so finds short ones as surely as long ones.
 #
 # Another network, trained on other data from another start, has other features. The warning says that the pictures
 # are optimal for none of its directions, and the similarities show no diagonal.
@@ -69,7 +70,7 @@ print("their lengths, relative error:", np.round(np.abs(match.scale / expected -
 # %%
 other = models.load("densenet-no-deer", layer="dense1.5")
 others = jifv.smooth(lambda x: aggregate(other.apply(x)), other.typical_inputs())
-elsewhere = transfer(jifv.compose(phi.apply, others, jifv.identity), realizations)
+elsewhere = transfer(jifv.compose(phi.apply, others, jifv.identity), realizations, normalize=True)
 no_match = match_features(elsewhere.gradients, elsewhere.seen)
 
 figure, axes = plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
