@@ -22,7 +22,7 @@ from jifv import confidence
 from jifv._core.devices import sample_mesh
 from jifv.experiments.pictures.inversions import STEPS
 from jifv.experiments.pictures.judging import Verdict, verdict
-from jifv.experiments.pictures.question import Question, arrays_of, question_of
+from jifv.experiments.pictures.question import Question, question_of
 from jifv.experiments.pictures.reading import Reader
 from jifv.experiments.pictures.sources import find_pictures
 from jifv.experiments.problem import network_of
@@ -142,12 +142,13 @@ class Desk:
     def answer(self, parameters: Float[np.ndarray, "1 *p"]) -> Answer:
         """Find the objective for which a picture is optimal, and what speaks against that."""
         ((found, response),) = self.question.inversions(parameters, _nothing)
-        row = {name: array[0] for name, array in arrays_of(found, response).items()}
+        row = {name: array[0] for name, array in self.question.arrays(found, response).items()}
         said = verdict(
             row["objective"],
             self.names,
             stationarity=float(row["stationarity"]),
             cosine=float(row["cosine"]),
+            elsewhere=float(row["elsewhere"]),
             significance=self.question.setting.significance,
         )
         unit = row["response"] / (np.linalg.norm(row["response"]) or 1)

@@ -84,7 +84,7 @@ def write_inverted(
     for index, name in enumerate(found.names):
         said = found.verdict(index)
         row = {"picture": name, "verdict": said.kind, "reasons": "; ".join(said.reasons)}
-        row |= {key: getattr(found, key)[index] for key in ("gap", "stationarity", "cosine", "negative")}
+        row |= {key: getattr(found, key)[index] for key in ("gap", "stationarity", "elsewhere", "cosine", "negative")}
         row |= {"dead": int(found.dead[index].sum())}
         row |= {f"weight of {prior}": found.weights[index, j] for j, (prior, _) in enumerate(found.setting.priors)}
         row |= {f"ssim_{which}": values[index] for which, values in (found.ssim or {}).items()}

@@ -238,7 +238,7 @@ def _gathered(
         similarities = {
             name: np.concatenate([part[f"ssim_{name}"] for part in parts]) for name in ("prediction", "response")
         }
-    fields = ("objective", "response", "cosine", "gap", "stationarity", "negative", "dead")
+    fields = ("objective", "response", "cosine", "gap", "stationarity", "negative", "dead", "elsewhere")
     return Inverted(
         setting,
         pictures.names,

@@ -12,6 +12,13 @@ from jifv.significance import Significance
 LEAST_COSINE = 0.1
 """Floor of the cosine where a significance has none. No visualization ends below, and photographs do."""
 
+SPECIFIC = 0.15
+"""Stationarity relative to that at random inputs above which an objective says little about the picture.
+
+Class scores can have a direction that hardly any input changes, such as that of a class never seen, and any picture is
+nearly optimal for it. On DenseNet without deer photographs have 0.2 to 0.4, visualizations 0.02 to 0.08.
+"""
+
 LIKELY = 0.05
 """p-value of a claim above which other claims do as well."""
 
@@ -51,13 +58,15 @@ def verdict(
     stationarity: float,
     cosine: float,
     significance: Significance,
+    elsewhere: float = np.nan,
     most: int = 10,
 ) -> Verdict:
     """Judge the objective that inversion found for a picture.
 
-    Two things speak against it. The gradient does not vanish even for this objective: `stationarity` above
+    Three things speak against it. The gradient does not vanish even for this objective: `stationarity` above
     `jifv.inversion.FAR`. Or the response is nearly perpendicular to it: cos(r, v) on the floor, or below `LEAST_COSINE`
-    where there is none. No visualization that maximizes cos(r, v)^k ends there, and inversion does not hold.
+    where there is none. No visualization that maximizes cos(r, v)^k ends there, and inversion does not hold. Or random
+    inputs are nearly as optimal for it, see `SPECIFIC`.
 
     Args:
         objective: The objective.
@@ -65,6 +74,7 @@ def verdict(
         stationarity: `Inversion.stationarity`.
         cosine: cos(r, v).
         significance: What was inverted; for k = 0 the cosine says nothing.
+        elsewhere: Median stationarity of the same objective at random inputs; NaN where that is not known.
         most: How many entries to list.
     """
     if not np.isfinite(objective).all():
@@ -75,6 +85,8 @@ def verdict(
     least = significance.floor or LEAST_COSINE
     if significance.power and not cosine > least:
         reasons.append(f"cos(r, v) is {cosine:.2g}, below {least:g}")
+    if stationarity > SPECIFIC * elsewhere:
+        reasons.append(f"not specific: {stationarity:.2g} of the gradient is left, at random inputs {elsewhere:.2g}")
     return Verdict("nothing" if reasons else "optimal", tuple(reasons), strongest(objective, names, most))
 
 

@@ -3,17 +3,18 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from jifv._core.devices import in_turn, over_samples, together
 from jifv._core.tuning import compiler_options
+from jifv._invert.stationary import gradient_left
 from jifv.critical import critical_spaces
 from jifv.ensemble import Ensemble, mean_response
 from jifv.evaluate import ssim
@@ -26,6 +27,7 @@ from jifv.models import Network
 from jifv.parametrize import Parametrization
 from jifv.priors import Prior, prior_gradients
 from jifv.response import Composition, Response
+from jifv.significance import Significance
 from jifv.visualization import PAPER, visualize
 
 _ROWS = 64
@@ -48,6 +50,7 @@ class Question:
         ensemble: The transformations; None without any.
         features: Number of features n.
         basis: Of the critical space; None for Rⁿ.
+        random: Responses and compressed Jacobians of random inputs; None without `Setting.critical_samples`.
         solve: Inversion of responses, Jacobians and parameters.
         mesh: Devices that share the pictures.
     """
@@ -60,6 +63,7 @@ class Question:
     ensemble: Ensemble | None
     features: int
     basis: Float[np.ndarray, "n q"] | None
+    random: tuple[Float[np.ndarray, "c n"], Float[np.ndarray, "c n k"]] | None
     solve: Callable[..., Inversion]
     mesh: Mesh | None
 
@@ -83,11 +87,9 @@ class Question:
             advance: Reports units of `work` as done.
 
         Returns:
-            A row per picture: fields of `Inversion`, of its singular vectors the last `VECTORS`; `response`, `cosine`,
-            and `negative`, the share of v's squared length on negative entries. The weights of priors are `weights`,
-            `weight_errors` and `plausible`.
+            A row per picture, see `arrays`.
         """
-        parts = [arrays_of(found, response) for found, response in self.inversions(parameters, advance)]
+        parts = [self.arrays(found, response) for found, response in self.inversions(parameters, advance)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def inversions(
@@ -104,6 +106,21 @@ class Question:
             else:
                 found = self._solved(some, response, advance)
             yield found, response
+
+    def arrays(self, found: Inversion, response: Float[np.ndarray, "b n"]) -> dict[str, np.ndarray]:
+        """List what is kept of inversions.
+
+        Returns:
+            Fields of `Inversion`, of its singular vectors the last `VECTORS`; `response`, `cosine`, and `negative`, the
+            share of v's squared length on negative entries; `elsewhere`, the median stationarity of v at the random
+            inputs, NaN where there are none. The weights of priors are `weights`, `weight_errors` and `plausible`.
+        """
+        return _arrays_of(found, response) | {"elsewhere": self._elsewhere(found.objective)}
+
+    def _elsewhere(self, objectives: ArrayLike) -> Float[np.ndarray, " b"]:
+        if self.random is None:
+            return np.full(len(np.asarray(objectives)), np.nan, np.float32)
+        return np.asarray(_median_left(*self.random, jnp.asarray(objectives), self.setting.significance))
 
     def linearize(
         self, parameters: Float[np.ndarray, "b *p"], advance: Callable[..., None]
@@ -200,7 +217,9 @@ def question_of(setting: Setting, network: Network, mesh: Mesh | None) -> Questi
     """
     phi, f, features = response_of(setting, network)
     ensemble, priors = setting.ensemble(network), setting.prior_functions()
-    basis = _basis(setting, phi, f, mesh) if setting.critical_samples else None
+    random = _random(setting, phi, f, mesh) if setting.critical_samples else None
+    spaces = critical_spaces(random[1]) if random else []
+    basis = spaces[0].basis.astype(random[1].dtype) if random and spaces else None
     options: dict[str, Any] = {"significance": setting.significance, "dead_tolerance": setting.dead_tolerance}
 
     def solve(response: Float[Array, "b n"], jacobian: Float[Array, "b n m"], parameters: Array) -> Inversion:
@@ -216,22 +235,34 @@ def question_of(setting: Setting, network: Network, mesh: Mesh | None) -> Questi
         ensemble=ensemble,
         features=features,
         basis=basis,
+        random=random,
         solve=jax.jit(over_samples(solve, mesh)),
         mesh=mesh,
     )
 
 
-def _basis(setting: Setting, phi: Parametrization, f: Response, mesh: Mesh | None) -> np.ndarray | None:
-    """Find the critical space that the Jacobians of random inputs support best; None for Rⁿ."""
+def _random(
+    setting: Setting, phi: Parametrization, f: Response, mesh: Mesh | None
+) -> tuple[Float[np.ndarray, "c n"], Float[np.ndarray, "c n k"]]:
+    """Linearize f at random inputs."""
     key = jax.random.fold_in(jax.random.key(setting.seed), 2)
     start = jax.vmap(phi.init)(jax.random.split(key, setting.critical_samples or 0))
-    compressed = np.stack(list(in_turn(to_compressed(f, None, mesh), mesh, start)))
-    spaces = critical_spaces(compressed)
-    return spaces[0].basis.astype(compressed.dtype) if spaces else None
+    responses = np.stack(list(in_turn(_responder(f, mesh), mesh, start)))
+    return responses, np.stack(list(in_turn(to_compressed(f, None, mesh), mesh, start)))
 
 
-def arrays_of(found: Inversion, response: Float[np.ndarray, "b n"]) -> dict[str, np.ndarray]:
-    """List what is kept of inversions; see `Question.invert`."""
+@partial(jax.jit, static_argnames="significance")
+def _median_left(
+    responses: Float[Array, "c n"],
+    compressed: Float[Array, "c n k"],
+    objectives: Float[Array, "b n"],
+    significance: Significance,
+) -> Float[Array, " b"]:
+    directions = jnp.broadcast_to(objectives, (len(responses), *objectives.shape))
+    return jnp.median(gradient_left(responses, compressed, directions, significance), axis=0)
+
+
+def _arrays_of(found: Inversion, response: Float[np.ndarray, "b n"]) -> dict[str, np.ndarray]:
     v = np.asarray(found.objective)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         cosine = np.sum(response / np.linalg.norm(response, axis=-1, keepdims=True) * v, -1)

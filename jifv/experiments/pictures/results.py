@@ -75,6 +75,7 @@ class Inverted:
         negative: Share of the squared length of v on negative entries, in [0, 1]. Objectives that people write have
             none.
         dead: Features that the picture says nothing of.
+        elsewhere: Median stationarity of v at random inputs; NaN without `Setting.critical_samples`.
         weights: Those of the priors, a column each; see `jifv.Inversion`.
         ssim: Structural similarity of the picture before and after re-optimization for the "prediction" and for the
             "response"; None where it was not re-optimized.
@@ -92,6 +93,7 @@ class Inverted:
     stationarity: Float[np.ndarray, " s"]
     negative: Float[np.ndarray, " s"]
     dead: Bool[np.ndarray, "s n"]
+    elsewhere: Float[np.ndarray, " s"]
     weights: Float[np.ndarray, "s j"]
     ssim: dict[str, Float[np.ndarray, " s"]] | None
     folder: Path | None
@@ -106,6 +108,7 @@ class Inverted:
             self.feature_names,
             stationarity=float(self.stationarity[index]),
             cosine=float(self.cosine[index]),
+            elsewhere=float(self.elsewhere[index]),
             significance=self.setting.significance,
         )
 

@@ -10,9 +10,9 @@ NAMES = ("cat", "dog", "deer")
 V = np.array([0.6, 0.0, -0.8])
 
 
-def judged(objective=V, *, stationarity=0.01, cosine=0.9, **options):
-    significance = Significance(**options)
-    return verdict(objective, NAMES, stationarity=stationarity, cosine=cosine, significance=significance)
+def judged(objective=V, *, stationarity=0.01, cosine=0.9, elsewhere=np.nan, **options):
+    numbers = {"stationarity": stationarity, "cosine": cosine, "elsewhere": elsewhere}
+    return verdict(objective, NAMES, significance=Significance(**options), **numbers)
 
 
 def test_optimal_unless_something_speaks_against_it():
@@ -31,6 +31,10 @@ def test_optimal_unless_something_speaks_against_it():
         ({"cosine": 0.1}, ["cos(r, v) is 0.1, below 0.1"]),  # on the floor
         ({"cosine": 0.2, "floor": 0.3}, ["cos(r, v) is 0.2, below 0.3"]),
         ({"cosine": 0.05, "floor": None}, ["cos(r, v) is 0.05, below 0.1"]),
+        (
+            {"stationarity": 0.08, "elsewhere": 0.4},
+            ["not specific: 0.08 of the gradient is left, at random inputs"],
+        ),
         ({"cosine": 0.05, "stationarity": 0.5}, ["not stationary: 0.50 ", "cos(r, v) is 0.05"]),
     ],
 )
@@ -42,6 +46,10 @@ def test_nothing_where_no_visualization_ends(options, reasons):
         assert said.startswith(wanted)
     assert found.text().startswith(f"optimal for nothing here ({reasons[0]}")
     assert found.text().endswith("; the nearest is deer (−0.80), cat (0.60)")
+
+
+def test_specific_where_random_inputs_leave_far_more():
+    assert judged(stationarity=0.05, elsewhere=0.4).kind == "optimal"
 
 
 def test_without_the_cosine_its_value_says_nothing():

@@ -8,6 +8,7 @@ from support.toy import FEATURES, network, scores
 import jifv
 from jifv.experiments.pictures import Setting, question
 from jifv.experiments.pictures.question import question_of
+from jifv.jacobian import linearize_batch
 
 TOY = network(scores)
 PARAMETERS = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype(np.float32)
@@ -54,6 +55,19 @@ def test_critical_space_of_random_inputs_is_that_of_the_scores():
     found = question_of(setting, TOY, None).invert(PARAMETERS, lambda n: None)
     np.testing.assert_allclose(found["objective"].sum(1), 0, atol=1e-3)
     assert found["singular_values"].shape == (2, FEATURES - 1)
+
+
+def test_elsewhere_is_the_median_at_random_inputs():
+    mine = question_of(Setting("toy", smoothing=0, critical_samples=3).resolved(TOY), TOY, None)
+    found = mine.invert(PARAMETERS, lambda n: None)
+    key = jax.random.fold_in(jax.random.key(0), 2)
+    start = jax.vmap(mine.phi.init)(jax.random.split(key, 3))
+    response, jacobian = linearize_batch(mine.f, start)
+    for objective, elsewhere in zip(found["objective"], found["elsewhere"], strict=True):
+        same = np.tile(objective, (3, 1))
+        rests = jifv.stationarity(response, jacobian, same, significance=mine.setting.significance)
+        np.testing.assert_allclose(elsewhere, np.median(rests), rtol=1e-3)
+    assert np.isnan(asked().invert(PARAMETERS, lambda n: None)["elsewhere"]).all()
 
 
 def test_what_is_not_finite_is_unknown_and_re_optimized_for_anything():
