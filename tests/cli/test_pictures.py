@@ -51,6 +51,22 @@ def inverted(mixed, tmp_path_factory):
     return folder, result
 
 
+def explained(folder):
+    """Return the terms that a page explains, and the labels of the numbers that it shows."""
+    page = (folder / "report.html").read_text()
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    labels = {label.split(",")[0] for card in data["cards"] for label, _ in card["numbers"]}
+    return {term for term, _ in data["terms"]}, labels
+
+
+@pytest.mark.parametrize("folder", ["made", "inverted"])
+def test_pages_explain_their_numbers(folder, request):
+    terms, labels = explained(request.getfixturevalue(folder)[0])
+    assert len(labels) > 1
+    assert labels <= terms
+    assert ("stationarity" in terms) == (folder == "inverted")
+
+
 # Visualize.
 
 

@@ -300,6 +300,7 @@ def pictures_path(values, tmp_path_factory):
     ]
     data = {"title": "70 <i>pictures</i>", "facts": [["network", "toy"]], "tables": [], "figures": [], "entries": 2}
     data |= {"features": [EVIL, "b", "c"], "series": ["prediction", "response"], "keys": ["gap"], "cards": cards}
+    data |= {"terms": [["gap", f"how sure, {EVIL}"], ["negative", "what nobody wants"]]}
     path = tmp_path_factory.mktemp("pictures") / "report.html"
     embed.write(path, "pictures.html", data)
     return path
@@ -319,6 +320,7 @@ def test_pictures_are_drawn(visit, pictures_path):
     assert "The 2 features with the largest entries; numbers are those of the prediction." in (
         tab.locator("#legend").inner_text()
     )
+    assert tab.locator("#terms div").all_inner_texts() == [f"gap: how sure, {EVIL}", "negative: what nobody wants"]
     card = tab.locator("[data-sample='5']")
     assert card.locator(".verdict").inner_text() == f"it is {EVIL}"
     assert card.locator(".notes").inner_text() == "2 dead features"

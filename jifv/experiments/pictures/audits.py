@@ -76,7 +76,9 @@ def audit_pictures(
     crop = network.crop if crop is None else crop
     reader = Reader(found, network, crop, exact=is_exact(found, setting, network))
     reader.check(range(len(found)))
-    question = question_of(setting, network, None)
+    with bar("prepare the network", 1, progress) as advance:
+        question = question_of(setting, network, None)
+        advance()
     each = []
     with bar(f"audit {len(found)}", question.work(len(found)), progress) as advance:
         for row in range(len(found)):

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from jifv._core.devices import leads
+from jifv._core.progress import bar
 from jifv.experiments.batches import circumstances, padded, surroundings, timed
 from jifv.experiments.pictures import files
 from jifv.experiments.pictures.results import Visualized
@@ -67,7 +68,9 @@ def visualize_features(
     """
     network = network or network_of(setting)
     setting = setting.resolved(network)
-    phi, f, count = response_of(setting, network)
+    with bar("prepare the network", 1, progress and leads()) as advance:
+        phi, f, count = response_of(setting, network)
+        advance()
     known = network.feature_names[:count]
     names, objectives = objectives_of(features, directions, known)
     identity = {

@@ -17,6 +17,7 @@ from jifv._core.provenance import provenance
 from jifv.audit import Audit
 from jifv.experiments.options import BY_NAME
 from jifv.experiments.pictures.judging import strongest
+from jifv.experiments.pictures.legend import AUDITED, INVERTED, ON_SPACE, REOPTIMIZED, VISUALIZED
 from jifv.experiments.pictures.results import Audited, Inverted, Visualized
 from jifv.experiments.report import embed, figures, figures_audit
 from jifv.experiments.report.figures_images import picture
@@ -62,7 +63,7 @@ def write_visualized(made: Visualized, folder: Path, settings: Settings) -> None
         for index, name in enumerate(made.names[:_MOST])
     ]
     title = f"{made.setting.network}, {made.setting.layer}: {_count(len(made.names), 'visualization')}"
-    _page(folder, title, facts, made, cards, ["value d", "cos(r, v)"], ["target", "response"])
+    _page(folder, title, facts, made, cards, ["value d", "cos(r, v)"], ["target", "response"], VISUALIZED)
 
 
 def write_inverted(
@@ -127,7 +128,8 @@ def write_inverted(
         title += f", the first {_MOST}"
     facts = [*_facts(found.setting), ("critical space V", dimension)]
     keys = ["stationarity", "gap", "cos(r, v)"]
-    _page(folder, title, facts, found, cards, keys, ["prediction", "response"])
+    terms = {**INVERTED, **(REOPTIMIZED if found.ssim else {}), **(ON_SPACE if dimension != "Rⁿ" else {})}
+    _page(folder, title, facts, found, cards, keys, ["prediction", "response"], terms)
 
 
 def write_audited(found: Audited, folder: Path, image: Callable[[int], Float[np.ndarray, "h w c"]]) -> None:
@@ -170,7 +172,8 @@ def write_audited(found: Audited, folder: Path, image: Callable[[int], Float[np.
                 drawn.append((f"{name}: {claim}", figures.svg(figures_audit.claim(audit, len(found.feature_names)))))
     _write(folder, rows, {"setting": asdict(found.setting)})
     title = f"{found.setting.network}, {found.setting.layer}: {_count(len(rows), 'claim')} audited"
-    _page(folder, title, _facts(found.setting), found, cards, ["stationarity", "p"], ["claim", "response"], drawn)
+    facts = _facts(found.setting)
+    _page(folder, title, facts, found, cards, ["stationarity", "p"], ["claim", "response"], AUDITED, drawn)
 
 
 def write_png(path: Path, image: Float[np.ndarray, "h w c"]) -> None:
@@ -206,6 +209,7 @@ def _page(
     cards: Sequence[Mapping[str, Any]],
     keys: Sequence[str],
     series: Sequence[str],
+    terms: Mapping[str, str],
     drawn: Sequence[tuple[str, str]] = (),
 ) -> None:
     largest = max(of.feature_names, key=len, default="")
@@ -218,6 +222,7 @@ def _page(
         "entries": _ENTRIES,
         "series": series,
         "keys": keys,
+        "terms": list(terms.items()),
         "cards": cards,
     }
     replace_durably(folder / "report.html", lambda path: embed.write(path, "pictures.html", data))

@@ -117,7 +117,9 @@ def invert_pictures(
                 reader.check(
                     _rows(sorted({batch for left in stages.values() for batch in left}), batch_size, len(found))
                 )
-            question = question_of(setting, network, mesh)
+            with bar("prepare the network", 1, progress and leads()) as advance:  # it may take minutes by itself
+                question = question_of(setting, network, mesh)
+                advance()
             _compute(question, reader, stores, stages, steps=reoptimize_steps, progress=progress and leads())
         if shard is not None:
             return None
