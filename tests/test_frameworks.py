@@ -197,5 +197,8 @@ def test_example_runs(name, code):
     activations = namespace["network"](jnp.full((32, 32, 3), 0.5))
     assert activations.shape == (28, 28, 16)
     assert (activations >= 0).all()
+    if "hidden" in namespace:  # here the layer before ReLU
+        before = namespace["hidden"](jnp.full((32, 32, 3), 0.5))
+        np.testing.assert_allclose(jax.nn.relu(before), activations, atol=1e-6)
     f = jifv.compose(jifv.fourier((32, 32, 3), decay=1.0).apply, namespace["network"], jifv.max_mean())
     assert feature_count(f, jax.ShapeDtypeStruct((32, 17, 3, 2), jnp.float32)) == 16
