@@ -55,7 +55,11 @@ def explained(folder):
     """Return the terms that a page explains, and the labels of the numbers that it shows."""
     page = (folder / "report.html").read_text()
     data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
-    labels = {label.split(",")[0] for card in data["cards"] for label, _ in card["numbers"]}
+    labels = {
+        label.removesuffix(", prediction").removesuffix(", response")
+        for card in data["cards"]
+        for label, _ in card["numbers"]
+    }
     return {term for term, _ in data["terms"]}, labels
 
 
