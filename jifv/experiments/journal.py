@@ -88,7 +88,7 @@ def read_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     if lines:
         what = "; ".join(lines)
         raise ValueError(
-            f"{folder} holds another run: {what}. Choose another folder, or remove this one to start again"
+            f"{folder} holds another run: {what}. Choose another folder, or overwrite this one"
         )
     return found
 
