@@ -87,9 +87,7 @@ def read_same(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     lines = differences(found["identity"], wanted["identity"]) or differences(sizes[0], sizes[1])
     if lines:
         what = "; ".join(lines)
-        raise ValueError(
-            f"{folder} holds another run: {what}. Choose another folder, or overwrite this one"
-        )
+        raise ValueError(f"{folder} holds another run: {what}. Choose another folder, or overwrite this one")
     return found
 
 
