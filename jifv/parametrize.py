@@ -5,7 +5,7 @@ sample; use `jax.vmap` for a batch.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from jifv._core.check import check_array, check_floats, check_nonnegative, check_positive, check_range, concrete
-
-# Square root of the covariance of ImageNet's colours, from Lucid (lucid/optvis/param/color.py): one row each for red,
-# green and blue, one column per decorrelated colour, the longest of unit length.
-_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
-_COLORS /= np.linalg.norm(_COLORS, axis=0).max()
+from jifv._core.check import check_floats, check_nonnegative, concrete
+from jifv._core.images import COLORS, as_image, check_parameters, check_shape, check_sizes, logit, mix_colors
 
 
 class Parametrization(NamedTuple):
@@ -65,12 +61,12 @@ def pixels(
         return std * jax.random.normal(key, shape, dtype)
 
     def apply(p: Float[Array, "H W C"]) -> Float[Array, "H W C"]:
-        _check_parameters(p, shape)
-        return jax.nn.sigmoid(_mix_colors(p, _COLORS) if decorrelate_colors else p)
+        check_parameters(p, shape)
+        return jax.nn.sigmoid(mix_colors(p, COLORS) if decorrelate_colors else p)
 
     def invert(x: Float[Array, "H W C"] | UInt8[Array, "H W C"]) -> Float[Array, "H W C"]:
-        x = _image(x, shape)
-        return _mix_colors(_logit(x), np.linalg.inv(_COLORS)) if decorrelate_colors else _logit(x)
+        x = as_image(x, shape)
+        return mix_colors(logit(x), np.linalg.inv(COLORS)) if decorrelate_colors else logit(x)
 
     return Parametrization(init, apply, invert)
 
@@ -118,14 +114,14 @@ def fourier(
         return std * jax.random.normal(key, parameters_shape, dtype)
 
     def apply(p: Float[Array, "H W2 C 2"]) -> Float[Array, "H W C"]:
-        _check_parameters(p, parameters_shape)
+        check_parameters(p, parameters_shape)
         spectrum = jax.lax.complex(p[..., 0], p[..., 1]) * scale.astype(p.dtype)
         logits = jnp.fft.irfft2(spectrum, s=(height, width), axes=(0, 1), norm="ortho")
-        return jax.nn.sigmoid(_mix_colors(logits, _COLORS) if decorrelate_colors else logits)
+        return jax.nn.sigmoid(mix_colors(logits, COLORS) if decorrelate_colors else logits)
 
     def invert(x: Float[Array, "H W C"] | UInt8[Array, "H W C"]) -> Float[Array, "H W2 C 2"]:
-        x = _image(x, shape)
-        logits = _mix_colors(_logit(x), np.linalg.inv(_COLORS)) if decorrelate_colors else _logit(x)
+        x = as_image(x, shape)
+        logits = mix_colors(logit(x), np.linalg.inv(COLORS)) if decorrelate_colors else logit(x)
         spectrum = jnp.fft.rfft2(logits, axes=(0, 1), norm="ortho") / scale.astype(x.dtype)
         return jnp.stack([spectrum.real, spectrum.imag], axis=-1)
 
@@ -173,7 +169,7 @@ def geometry(
         ValueError: `shape` is not two positive sizes, `mask` is another word, `std` is negative or not finite;
             later, parameters or a frame of another shape.
     """
-    shape = _sizes(shape, ("height", "width"))
+    shape = check_sizes(shape, ("height", "width"))
     if mask not in ("fixed", "continuous"):
         raise ValueError(f"mask must be 'fixed' or 'continuous', got {mask!r}")
     check_nonnegative("std", std)
@@ -185,7 +181,7 @@ def geometry(
         return (std * jax.random.normal(noise_key, parameters_shape, dtype)).at[..., 0].add(direction)
 
     def apply(p: Float[Array, "H W q"]) -> Float[Array, "H W 5"]:
-        _check_parameters(p, parameters_shape)
+        check_parameters(p, parameters_shape)
         azimuth, polar = p[..., 0], p[..., 1]
         # cos θ as the sine of the complement: near the horizon the cosine has lost its digits.
         radius, z = jnp.sin(_quarter_turn(polar)), jnp.sin(_quarter_turn(-polar))
@@ -194,14 +190,14 @@ def geometry(
         return jnp.stack([surface, radius * jnp.cos(azimuth), radius * jnp.sin(azimuth), z, depth], axis=-1)
 
     def invert(x: Float[Array, "H W 5"]) -> Float[Array, "H W q"]:
-        _check_shape("frame", x, (*shape, 5))
+        check_shape("frame", x, (*shape, 5))
         check_floats("frame", x)
         if concrete(x) and not np.isfinite(x).all():
             raise ValueError("frame must be finite, got NaN or infinite entries")
         surface, nx, ny, nz, depth = jnp.moveaxis(x, -1, 0)
         radius = jnp.hypot(nx, ny)
         polar = jnp.where((radius == 0) & (nz == 0), 0.5, jnp.arctan2(radius, nz) / (np.pi / 2))
-        channels = [jnp.arctan2(ny, nx), _logit(polar), _logit(depth), _logit((surface + 1) / 2)]
+        channels = [jnp.arctan2(ny, nx), logit(polar), logit(depth), logit((surface + 1) / 2)]
         return jnp.stack(channels[: parameters_shape[-1]], axis=-1)
 
     return Parametrization(init, apply, invert)
@@ -213,49 +209,8 @@ def _quarter_turn(p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return np.pi / 2 * (epsilon + (1 - 2 * epsilon) * jax.nn.sigmoid(p))
 
 
-def _mix_colors(x: Float[Array, "H W 3"], matrix: np.ndarray) -> Float[Array, "H W 3"]:
-    # The products that accelerators use by default keep three digits, and `invert` would not be exact.
-    return jnp.matmul(x, matrix.T.astype(x.dtype), precision="highest")
-
-
-def _logit(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    epsilon = jnp.finfo(x.dtype).eps
-    return jax.scipy.special.logit(jnp.clip(x, epsilon, 1 - epsilon))
-
-
-def _image(x: Array | np.ndarray, shape: tuple[int, int, int]) -> Float[Array, "H W C"]:
-    """Return an image as floats in [0, 1]; refuse what is neither that nor bytes."""
-    _check_shape("image", x, shape)
-    if jnp.issubdtype(x.dtype, jnp.uint8):
-        return jnp.asarray(x) / 255
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"image must hold floats in [0, 1] or bytes (uint8), got {x.dtype}")
-    check_range("image", x, 0, 1, "; divide bytes by 255")
-    return jnp.asarray(x)
-
-
 def _image_shape(shape: Sequence[int], decorrelate_colors: bool) -> tuple[int, int, int]:
-    sizes = _sizes(shape, ("height", "width", "channels"))
+    sizes = check_sizes(shape, ("height", "width", "channels"))
     if decorrelate_colors and sizes[2] != 3:
         raise ValueError(f"decorrelate_colors needs 3 channels, red, green and blue, got {sizes[2]}")
     return sizes
-
-
-def _sizes(shape: Sequence[int], names: tuple[str, ...]) -> Any:
-    """Return a shape as a tuple of integers, after checking that it has a positive size for each name."""
-    if not isinstance(shape, Sequence) or len(shape) != len(names):
-        raise ValueError(f"shape must be ({', '.join(names)}), got {shape}")
-    for name, size in zip(names, shape, strict=True):
-        check_positive(name, size)
-    return tuple(map(int, shape))
-
-
-def _check_parameters(p: Array, shape: tuple[int, ...]) -> None:
-    _check_shape("parameters", p, shape)
-    check_floats("parameters", p)
-
-
-def _check_shape(name: str, array: Array | np.ndarray, shape: tuple[int, ...]) -> None:
-    check_array(name, array)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}; use jax.vmap for a batch")
