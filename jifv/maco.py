@@ -5,6 +5,7 @@ picture cannot become noisier than natural images are, because how much there is
 channels, red, green and blue, the spectrum is that of the decorrelated colours of `jifv.pixels`.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from jifv.response import Composition, Response
 
 
 def maco(
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     spectrum: Float[Array | np.ndarray, "h w C"] | None = None,
     *,
     standardize_phases: bool = False,
@@ -52,8 +53,8 @@ def maco(
 
     Raises:
         TypeError: A size is not an integer, or `spectrum` not an array of numbers.
-        ValueError: `shape` is not three positive sizes, or `spectrum` not of shape (h, w, C), negative, not finite, or
-            zero; later, as `jifv.pixels`.
+        ValueError: `shape` is not three positive sizes, or `spectrum` not of shape (h, w, C), negative, not finite,
+            zero, or not the same at a frequency and at its negative; later, as `jifv.pixels`.
     """
     shape = check_sizes(shape, ("height", "width", "channels"))
     height, width, channels = shape
@@ -159,7 +160,7 @@ def opacity(importance: Float[Array | np.ndarray, "H W C"], *, share: float = 0.
     """
     check_fraction("share", share)
     mean = jnp.mean(jnp.asarray(importance), axis=-1)
-    cut = jnp.minimum(mean, jnp.quantile(mean, share))
+    cut = jnp.minimum(mean, jnp.quantile(mean, float(share)))
     return cut / jnp.maximum(jnp.max(cut), jnp.finfo(cut.dtype).tiny)
 
 
@@ -175,26 +176,27 @@ def _itself(x: Any) -> Any:
 
 def _standardized(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     centred = x - jnp.mean(x)
-    # Also where all values are equal, which have no deviation to divide by.
-    return centred * jax.lax.rsqrt(jnp.maximum(jnp.mean(centred**2), jnp.finfo(x.dtype).tiny))
+    # Where all values are equal there is no deviation to divide by, and the gradient stays finite.
+    return centred * jax.lax.rsqrt(jnp.maximum(jnp.mean(centred**2), jnp.finfo(x.dtype).eps ** 2))
 
 
-def _phases(coefficients: Array, magnitude: Array, width: int) -> Float[Array, "H W2 C"]:
+def _phases(coefficients: Array, magnitude: np.ndarray, width: int) -> Float[Array, "H W2 C"]:
     """Find the phases of standardized coefficients, also where apply has averaged two or shifted the mean."""
     found = jnp.abs(coefficients)
     inner = slice(1, (width + 1) // 2)  # columns that keep their magnitude
-    if width > 2:
-        scale = jnp.sum(found[:, inner] * magnitude[:, inner]) / jnp.sum(magnitude[:, inner] ** 2)
+    if magnitude[:, inner].any():
+        scale = jnp.sum(found[:, inner] * magnitude[:, inner]) / np.sum(magnitude[:, inner] ** 2)
     else:
-        scale = jnp.max(jnp.where(magnitude > 0, found / magnitude, 0))
+        scale = jnp.max(jnp.where(magnitude > 0, found / np.where(magnitude > 0, magnitude, 1), 0).at[0, 0].set(0))
     scale = jnp.maximum(scale, jnp.finfo(found.dtype).tiny)
     # The mean of all channels is gone; any is right that leaves each channel's below its magnitude.
     mean, most = coefficients[0, 0].real / scale, magnitude[0, 0]
     shift = (jnp.max(-most - mean) + jnp.min(most - mean)) / 2
     coefficients = coefficients.at[0, 0].add(scale * shift)
     ratio = jnp.abs(coefficients) / jnp.where(magnitude > 0, magnitude * scale, 1)
+    less = (ratio < 1).at[:, inner].set(False)
     # (exp(i(θ + δ)) + exp(i(θ - δ))) / 2 = exp(iθ) cos δ
-    apart = jnp.arccos(jnp.clip(ratio, 0, 1)).at[:, inner].set(0)
+    apart = jnp.where(less, jnp.arccos(jnp.where(less, ratio, 0)), 0)
     return jnp.angle(coefficients) + apart
 
 
@@ -205,6 +207,9 @@ def _checked(spectrum: Any, channels: int) -> np.ndarray:
         raise ValueError(f"spectrum must have shape (h, w, {channels}), got {spectrum.shape}")
     if not (np.isfinite(spectrum).all() and (spectrum >= 0).all() and spectrum.any()):
         raise ValueError("spectrum must be finite, not negative and not zero throughout, got other entries")
+    negative = np.roll(spectrum[::-1, ::-1], 1, axis=(0, 1))
+    if not np.allclose(spectrum, negative, rtol=1e-3, atol=1e-3 * spectrum.max()):
+        raise ValueError("spectrum must be the same at a frequency and at its negative, as that of images, got another")
     return spectrum
 
 

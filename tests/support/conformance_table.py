@@ -1,5 +1,6 @@
 """The table of tests/test_conformance.py: every public function, and some of the modules."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -33,7 +34,7 @@ from support.conformance import (
 )
 
 import jifv
-from jifv import critical, evaluate, objectives, significance
+from jifv import critical, evaluate, maco, objectives, significance
 from jifv.jacobian import linearize_batch
 
 WHOLE = np.ones(3, int)
@@ -49,9 +50,19 @@ def images(*batch):
 
 
 KEY = jax.random.key(0)
+MACO = maco.maco((4, 3, 3))
+
+
+def by_phases():
+    """Both directions of MaCo, whose phases are compared as the images that they make."""
+    forward, backward = parametrization(MACO, (4, 3, 3), "image")
+    return forward, replace(backward, compare=MACO.apply)
+
+
 PHIS = {
     "pixels": parametrization(jifv.pixels((4, 3, 3), decorrelate_colors=True), (4, 3, 3), "image"),
     "fourier": parametrization(jifv.fourier((4, 3, 2), decay=1.0), (4, 3, 2), "image"),
+    "maco.maco": by_phases(),
     "geometry": parametrization(jifv.geometry((4, 3), mask="continuous"), (4, 3, 5), "frame", frames),
 }
 SMOOTH_ON = np.random.default_rng(0).normal(size=(3, 4))
