@@ -58,7 +58,7 @@ def theirs(module, phi, magnitude, phases, channel, optimizer, settings):
         steps.zero_grad()
         (-value()).backward()
         steps.step()
-    return float(value())
+    return float(value().detach())
 
 
 def ours(module, magnitude, phases, channels, settings, *, standardize_phases):
