@@ -56,10 +56,9 @@ def maco(
         ValueError: `shape` is not three positive sizes, or `spectrum` not of shape (h, w, C), negative, not finite,
             zero, or not the same at a frequency and at its negative; later, as `jifv.pixels`.
     """
-    shape = check_sizes(shape, ("height", "width", "channels"))
-    height, width, channels = shape
+    height, width, channels = size = check_sizes(shape, ("height", "width", "channels"))
     parameters_shape = (height, width // 2 + 1, channels)
-    magnitude = _resized(_natural(shape) if spectrum is None else _checked(spectrum, channels), shape)
+    magnitude = _resized(_natural(size) if spectrum is None else _checked(spectrum, channels), size)
     magnitude = magnitude[:, : width // 2 + 1] / magnitude.max()
 
     def init(key: PRNGKeyArray) -> Float[Array, "H W2 C"]:
@@ -74,7 +73,7 @@ def maco(
         return jax.nn.sigmoid(mix_colors(values, COLORS) if channels == 3 else values)
 
     def invert(x: Float[Array, "H W C"] | UInt8[Array, "H W C"]) -> Float[Array, "H W2 C"]:
-        x = as_image(x, shape)
+        x = as_image(x, size)
         if standardize_phases:
             raise ValueError("standardize_phases must be False to invert an image, got True")
         values = mix_colors(logit(x), np.linalg.inv(COLORS)) if channels == 3 else logit(x)
