@@ -6,7 +6,8 @@
 A small network of PyTorch with random weights, which `jifv.from_torch` brings over; the mean of a channel is maximized,
 without transformations, in float32. Horama's parametrization is its own function; the steps are those of PyTorch's
 Adam, at the same rate as ours, and of NAdam, which Horama's command takes. Ours runs as Horama does, with standardized
-phases, and with free ones. The ratio is our objective over that of Horama with Adam.
+phases, and with free ones. The ratio is our objective over that of Horama with Adam; where both are negative, less than
+1 is higher.
 """
 
 import argparse
