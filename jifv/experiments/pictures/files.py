@@ -18,7 +18,7 @@ from jifv.audit import Audit
 from jifv.experiments.options import BY_NAME
 from jifv.experiments.pictures.judging import strongest
 from jifv.experiments.pictures.legend import AUDITED, INVERTED, ON_SPACE, REOPTIMIZED, VISUALIZED
-from jifv.experiments.pictures.results import Audited, Inverted, Visualized
+from jifv.experiments.pictures.results import Audited, Inverted, Visualized, counted
 from jifv.experiments.report import embed, figures, figures_audit
 from jifv.experiments.report.figures_images import picture
 from jifv.experiments.report.tables import csv_text
@@ -62,7 +62,7 @@ def write_visualized(made: Visualized, folder: Path, settings: Settings) -> None
         }
         for index, name in enumerate(made.names[:_MOST])
     ]
-    title = f"{made.setting.network}, {made.setting.layer}: {_count(len(made.names), 'visualization')}"
+    title = f"{made.setting.network}, {made.setting.layer}: {counted(len(made.names), 'visualization')}"
     _page(folder, title, facts, made, cards, ["value d", "cos(r, v)"], ["target", "response"], VISUALIZED)
 
 
@@ -123,7 +123,7 @@ def write_inverted(
                 **_bars({"prediction": found.objective[index], "response": unit[index]}),
             }
         )
-    title = f"{found.setting.network}, {found.setting.layer}: {_count(len(found), 'picture')} inverted"
+    title = f"{found.setting.network}, {found.setting.layer}: {counted(len(found), 'picture')} inverted"
     if len(found) > _MOST:
         title += f", the first {_MOST}"
     facts = [*_facts(found.setting), ("critical space V", dimension)]
@@ -171,7 +171,7 @@ def write_audited(found: Audited, folder: Path, image: Callable[[int], Float[np.
             if len(drawn) < _DRAWN and np.isfinite(audit.stationarity):
                 drawn.append((f"{name}: {claim}", figures.svg(figures_audit.claim(audit, len(found.feature_names)))))
     _write(folder, rows, {"setting": asdict(found.setting)})
-    title = f"{found.setting.network}, {found.setting.layer}: {_count(len(rows), 'claim')} audited"
+    title = f"{found.setting.network}, {found.setting.layer}: {counted(len(rows), 'claim')} audited"
     facts = _facts(found.setting)
     _page(folder, title, facts, found, cards, ["stationarity", "p"], ["claim", "response"], AUDITED, drawn)
 
@@ -274,7 +274,3 @@ def _plain(value: Any) -> Any:
 
 def _short(value: float | np.floating) -> str:
     return f"{value:.3g}".replace("-", "−") if np.isfinite(value) else "–"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

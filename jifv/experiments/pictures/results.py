@@ -114,7 +114,7 @@ class Inverted:
 
     def __repr__(self) -> str:
         """Say a line about each picture, of the first ones."""
-        head = f"Inverted({len(self)} pictures, {self.objective.shape[1]} features)"
+        head = f"Inverted({counted(len(self), 'picture')}, {counted(self.objective.shape[1], 'feature')})"
         return _lines(head, self.names, lambda index: self.verdict(index).text())
 
     def _repr_html_(self) -> str:
@@ -172,7 +172,7 @@ class Audited:
     def __repr__(self) -> str:
         """Say a line about each claim on each picture, of the first ones."""
         pairs = [(picture, claim) for picture in range(len(self.names)) for claim in range(len(self.claims))]
-        head = f"Audited({len(self.names)} pictures, {len(self.claims)} claims)"
+        head = f"Audited({counted(len(self.names), 'picture')}, {counted(len(self.claims), 'claim')})"
         names = [self.names[picture] for picture, _ in pairs]
         return _lines(head, names, lambda index: self.judgement(*pairs[index]).text())
 
@@ -201,7 +201,7 @@ class Compared:
     def __repr__(self) -> str:
         """Say a line about each picture, of the first ones."""
         made, found = self.visualized, self.inverted
-        head = f"Compared({made.setting.network}, {found.setting.network}, {len(made.names)} pictures)"
+        head = f"Compared({made.setting.network}, {found.setting.network}, {counted(len(made.names), 'picture')})"
         return _lines(head, made.names, lambda index: found.verdict(index).text())
 
 
@@ -210,6 +210,11 @@ def _lines(head: str, names: Sequence[str], said: Callable[[int], str]) -> str:
     lines = [f"{name}: {said(index)}" for index, name in enumerate(names[:SHOWN])]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return "\n".join([head, *lines, *more])
+
+
+def counted(number: int, noun: str) -> str:
+    """Say how many there are."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(names: Iterable[str], *, most: int) -> str:
