@@ -164,8 +164,8 @@ def test_check_fails_and_shows_the_difference(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_names_no_folder_of_the_machine(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["benchmarks/toy.py", "--steps", "3", "--out", "/home/me", "--cases", "a"])
-    assert results.measured_here("toy").command == "python benchmarks/toy.py --steps 3 --cases a"
+    monkeypatch.setattr("sys.argv", ["benchmarks/toy.py", "--steps", "3", "--out", "/home/me", "--cases", "a, 1"])
+    assert results.measured_here("toy").command == "python benchmarks/toy.py --steps 3 --cases 'a, 1'"
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def measured_here(name: str, *, threads: int | None = None) -> Result:
         threads: Cores in use; None for all that this process may use.
     """
     commit, dirty = checkout()
-    command = re.sub(r" --out[ =]\S+", "", " ".join(["python", *sys.argv]))  # a folder of this machine
+    command = re.sub(r" --out[ =]\S+", "", shlex.join(["python", *sys.argv]))  # a folder of this machine
     when = datetime.now(UTC).date().isoformat()
     return Result(name, commit, dirty, machine(threads), versions(), command, when, [])
 

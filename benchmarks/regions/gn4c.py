@@ -64,6 +64,20 @@ def kinks(result):
     )
 
 
+@block("kinks-projected", "kinks")
+def kinks_projected(result):
+    """Inversion without smoothing, with the gradients of active kinks projected away, and what must not help."""
+    rows = []
+    for row in result.rows:
+        angles = [degrees(row[name]) for name in ("as it is", "projected", "random")]
+        gaps = [fixed(row[name]) for name in ("gap", "gap, projected", "gap, random")]
+        pairs = [f"{angle}, {gap}" for angle, gap in zip(angles, gaps, strict=True)]
+        rest = significant(row["rest"], 2), f"{100 * row['explained']:.0f} %", f"{row['directions']:.0f}"
+        rows.append((row["case"], row["end"], *pairs, *rest))
+    columns = ("", "", "as it is", "projected", "random directions", "‖JᵀBv*‖/σ₁", "explained", "directions")
+    return markdown(columns, rows, left=2)
+
+
 @words("gn4c-settings", "gn4c-kinks")
 def settings(result):
     """What the runs by number of features have in common."""
