@@ -20,6 +20,8 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 OWN = ["vgg", "densenet", "mobilenetv3", "efficientnet", "inception", "transformer"]
 HUGGING_FACE = ["resnet", "convnext", "vit", "swin"]
 SIZES = {"inception": 40}
+# A sixth in the gradient of PyTorch's hard sigmoid is one of float32.
+PRECISION = {"mobilenetv3": 1e-7}
 QUICKLY = {"xla_backend_optimization_level": 0}
 
 
@@ -29,10 +31,17 @@ def both(name):
     if name in OWN:
         module = torch_families.random_network(name)
     else:
-        pytest.importorskip("transformers", reason="the network is one of Hugging Face's")
-        module = torch_families.hugging_face(name)
-    size = SIZES.get(name, 32)
-    return module, from_torch(module, (size, size, 3), mean=MEAN, std=STD)
+        module = hugging_face(name, **torch_families.SMALL_CONFIGURATIONS[name])
+    return module, brought_over(module, SIZES.get(name, 32))
+
+
+def hugging_face(name, **configuration):
+    pytest.importorskip("transformers", reason="the network is one of Hugging Face's")
+    return torch_families.hugging_face(name, **configuration)
+
+
+def brought_over(module, size):
+    return from_torch(module, (size, size, 3), mean=MEAN, std=STD)
 
 
 def image(network, dtype=np.float32):
@@ -68,8 +77,7 @@ def relative(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-def check(name, dtype, tolerance):
-    module, network = both(name)
+def check(module, network, dtype, tolerance):
     x = image(network, dtype)
     module = module.double() if dtype == np.float64 else module.float()
     scores, jacobian = theirs(module, x)
@@ -83,13 +91,26 @@ def check(name, dtype, tolerance):
 
 @pytest.mark.parametrize("name", OWN + HUGGING_FACE)
 def test_family_in_float64(name, x64):
-    # A sixth in the gradient of PyTorch's hard sigmoid is one of float32.
-    check(name, np.float64, 1e-7 if name == "mobilenetv3" else 1e-10)
+    check(*both(name), np.float64, PRECISION.get(name, 1e-10))
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in OWN + HUGGING_FACE])
 def test_family_in_float32(name):
-    check(name, np.float32, 1e-5)
+    check(*both(name), np.float32, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*torch_families.FULL, *HUGGING_FACE])
+def test_networks_of_the_papers(name):
+    """At their full depth and width, in both precisions."""
+    if name in torch_families.FULL:
+        module = torch_families.random_network(name, builders=torch_families.FULL)
+    else:
+        module = hugging_face(name, classes=10, **torch_families.FULL_CONFIGURATIONS[name])
+    network = brought_over(module, 64)
+    check(module, network, np.float32, 1e-5)
+    with jax.enable_x64(True):
+        check(module, network, np.float64, PRECISION.get(name, 1e-10))
 
 
 @pytest.mark.parametrize(("beta", "size", "count"), [(0.75, 3, 1), (0.5, 3, 0), (0.75, 4, 0)])

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from jifv._core.devices import leads
+from jifv._core.progress import bar
 from jifv.cli import machine
 from jifv.cli.errors import complain, warnings_told
 from jifv.cli.interrupt import KEPT, interruptible
@@ -183,7 +184,9 @@ def _tell_cost(plan: _Plan, stores: list[Store], networks: dict[tuple, Network],
         needed = programs(cell, jacobians=left["realize"] > 0) - compiled
         compiled |= needed
         if fresh := key not in steps:
-            steps[key] = measure_step(cell, problem_of(cell, network, _of_use(mesh, cell)))
+            with bar(f"{cell.name}: prepare the network", 1, leads()) as advance:  # it may take minutes by itself
+                steps[key] = measure_step(cell, problem_of(cell, network, _of_use(mesh, cell)))
+                advance()
         left |= {"compilations": len(needed) - fresh}
         cost = estimate(cell, steps[key], features=cell.features or network.features, **left)
         seconds, memory = seconds + cost.seconds, max(memory, cost.bytes)

@@ -99,15 +99,16 @@ class InvertedResidual(nn.Module):
 class Mobile(nn.Module):
     """MobileNetV3 (Howard et al. 2019) with hard swish, EfficientNet (Tan & Le 2019) with swish."""
 
-    def __init__(self, activation, gate, rows, classes=5):
+    def __init__(self, activation, gate, rows, channels=8, last=10, classes=5):
         super().__init__()
-        channels = 8
         stages = [nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), activation())]
         for width, out, window, stride in rows:
             stages.append(InvertedResidual(channels, width, out, window, stride, activation, gate))
             channels = out
         self.features = nn.Sequential(*stages)
-        self.classifier = nn.Sequential(nn.Linear(channels, 10), activation(), nn.Dropout(0.2), nn.Linear(10, classes))
+        self.classifier = nn.Sequential(
+            nn.Linear(channels, last), activation(), nn.Dropout(0.2), nn.Linear(last, classes)
+        )
 
     def forward(self, x):
         return self.classifier(self.features(x).mean([2, 3]))
@@ -115,6 +116,23 @@ class Mobile(nn.Module):
 
 ROWS = ((16, 8, 3, 1), (24, 12, 5, 2), (24, 12, 3, 1))
 """Width, channels, window and stride of the inverted residuals."""
+
+MOBILENETV3_LARGE = (
+    *((16, 16, 3, 1), (64, 24, 3, 2), (72, 24, 3, 1), (72, 40, 5, 2), (120, 40, 5, 1), (120, 40, 5, 1)),
+    *((240, 80, 3, 2), (200, 80, 3, 1), (184, 80, 3, 1), (184, 80, 3, 1), (480, 112, 3, 1), (672, 112, 3, 1)),
+    *((672, 160, 5, 2), (960, 160, 5, 1), (960, 160, 5, 1)),
+)
+"""Table 1 of Howard et al. 2019; squeeze and excite, and hard swish, are in every row here."""
+
+EFFICIENTNET_B0 = tuple(
+    (expansion * (channels if index == 0 else out), out, window, stride if index == 0 else 1)
+    for expansion, channels, out, count, window, stride in (
+        *((1, 32, 16, 1, 3, 1), (6, 16, 24, 2, 3, 2), (6, 24, 40, 2, 5, 2), (6, 40, 80, 3, 3, 2)),
+        *((6, 80, 112, 3, 5, 1), (6, 112, 192, 4, 5, 2), (6, 192, 320, 1, 3, 1)),
+    )
+    for index in range(count)
+)
+"""Table 1 of Tan & Le 2019."""
 
 
 class InceptionBlock(nn.Module):
@@ -177,42 +195,56 @@ BUILDERS = {
 }
 
 
-def random_network(name, seed=0):
+FULL = {
+    "densenet": lambda: DenseNet((6, 12, 24, 16), 32, classes=10),
+    "mobilenetv3": lambda: Mobile(nn.Hardswish, nn.Hardsigmoid, MOBILENETV3_LARGE, 16, 1280, 10),
+    "efficientnet": lambda: Mobile(nn.SiLU, nn.Sigmoid, EFFICIENTNET_B0, 32, 1280, 10),
+}
+"""The networks of the papers: DenseNet-121, MobileNetV3-Large, EfficientNet-B0."""
+
+
+def random_network(name, seed=0, builders=BUILDERS):
     """A network in evaluation mode with random weights and statistics."""
     torch.manual_seed(seed)
-    return randomized(BUILDERS[name]())
+    return randomized(builders[name]())
 
 
-def hugging_face(name):
-    """A tiny network of `transformers` with random weights, in evaluation mode."""
+SMALL_CONFIGURATIONS = {
+    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "bottleneck"},
+    "convnext": {"num_stages": 2, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_scale_init_value": 0.5},
+    "vit": {
+        "hidden_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 20,
+        "image_size": 32,
+        "patch_size": 8,
+    },
+    "swin": {
+        "image_size": 32,
+        "patch_size": 2,
+        "embed_dim": 8,
+        "depths": [2, 1],
+        "num_heads": [2, 4],
+        "window_size": 4,
+    },
+}
+FULL_CONFIGURATIONS = {
+    "resnet": {},
+    "convnext": {"layer_scale_init_value": 0.5},
+    "vit": {"image_size": 64},
+    "swin": {"image_size": 64, "window_size": 4},
+}
+"""The defaults of `transformers`: ResNet-50, ConvNeXt-T, ViT-B/16 and Swin-T, for images of 64×64."""
+
+
+def hugging_face(name, classes=5, **configuration):
+    """A network of `transformers` with random weights, in evaluation mode."""
     import transformers
 
     torch.manual_seed(0)
-    if name == "resnet":
-        config = transformers.ResNetConfig(
-            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="bottleneck", num_labels=5
-        )
-        network = transformers.ResNetForImageClassification(config)
-    elif name == "convnext":
-        config = transformers.ConvNextConfig(
-            num_stages=2, hidden_sizes=[8, 12], depths=[1, 1], num_labels=5, layer_scale_init_value=0.5
-        )
-        network = transformers.ConvNextForImageClassification(config)
-    elif name == "vit":
-        config = transformers.ViTConfig(
-            hidden_size=12,
-            num_hidden_layers=2,
-            num_attention_heads=3,
-            intermediate_size=20,
-            image_size=32,
-            patch_size=8,
-            num_labels=5,
-            attn_implementation="sdpa",
-        )
-        network = transformers.ViTForImageClassification(config)
-    else:
-        config = transformers.SwinConfig(
-            image_size=32, patch_size=2, embed_dim=8, depths=[2, 1], num_heads=[2, 4], window_size=4, num_labels=5
-        )
-        network = transformers.SwinForImageClassification(config)
-    return randomized(network)
+    title = {"resnet": "ResNet", "convnext": "ConvNext", "vit": "ViT", "swin": "Swin"}[name]
+    config = getattr(transformers, f"{title}Config")(num_labels=classes, **configuration)
+    if name == "vit":
+        config._attn_implementation = "sdpa"
+    return randomized(getattr(transformers, f"{title}ForImageClassification")(config))
