@@ -60,7 +60,7 @@ Out: TypeAlias = Annotated[Path, typer.Option("--out", help="Folder for the resu
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start again where a run is in the folder.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress bars and no results.")]
 
-STEPS = ("adam_steps", "lbfgs_steps", "learning_rate", "anneal")
+STEPS = ("adam_steps", "lbfgs_steps", "learning_rate", "anneal", "redirected_steps")
 """Options of the optimizer, by their names in `jifv.experiments.options`."""
 
 BATCH_SIZE = 16
