@@ -27,8 +27,8 @@ def wake(
 ) -> Float[Array, "batch *p"]:
     """Add to the gradient of the loss −d what dead features would add if their ReLUs let it pass.
 
-    A feature is dead in a sample where its response is 0, and matters if d wants more of it. Where the whole gradient of
-    a sample is 0, all features are dead. Where none is, the gradient stays as it is, and nothing is compiled.
+    A feature is dead in a sample where its response is 0, and matters if d wants more of it. Where the whole gradient
+    of a sample is 0, all features are dead. Where none is, the gradient stays as it is, and nothing is compiled.
 
     Args:
         f: Response function.

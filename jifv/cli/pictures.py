@@ -108,6 +108,8 @@ def with_changes(setting: Setting, options: Mapping[str, Any], **others: Any) ->
     Raises:
         typer.BadParameter: The options contradict one another.
     """
+    if "std" in options and options.get("parametrization", setting.parametrization) == "maco":
+        raise typer.BadParameter("has no meaning for maco, whose phases begin uniform", param_hint="--std")
     changes = {name: value for name, value in {**options, **others}.items() if value is not None}
     significance = replace(setting.significance, **_fields_of(Significance, changes))
     try:
