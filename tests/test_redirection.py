@@ -173,6 +173,13 @@ def test_nothing_is_redirected_where_nothing_is_dead(f, start, monkeypatch):
     visualize(f, start, TARGETS[[0, 0, 0, 0]], settings=replace(STEPS, redirected_steps=2))
 
 
+def test_reoptimization_wakes_nothing(f, start, monkeypatch):
+    monkeypatch.setattr(waking, "redirect", lambda f: pytest.fail("a dead feature must stay dead"))
+    options = {"significance": jifv.Significance(), "settings": Settings(redirected_steps=5)}
+    after = jifv.reoptimize(f, start, TARGETS, steps=2, **options)
+    np.testing.assert_array_equal(after[1], start[1])
+
+
 def test_the_warning_says_what_helps(f, start):
     with pytest.warns(FlatResponseWarning, match=r"Settings\(redirected_steps=16\)"):
         visualize(f, start, TARGETS[[1, 1, 1, 1]], settings=STEPS)
