@@ -175,14 +175,14 @@ def reoptimize(
     check_positive("steps", steps)
     check_settings(settings)
     parameters, objective, own = unpacked(realizations, significance)
-    settings = replace(settings, adam_steps=steps, anneal=0.0, lbfgs_steps=0, adam_precision=None)
+    further = replace(settings, adam_steps=steps, anneal=0.0, redirected_steps=0, lbfgs_steps=0, adam_precision=None)
     return visualize(
         f,
         parameters,
         objectives,
         significance=objective,
         **own,
-        settings=settings,
+        settings=further,
         batch_size=batch_size,
         mesh=mesh,
         progress=progress,

@@ -16,10 +16,10 @@ from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float
 
 from jifv._core.check import check_nonnegative
-from jifv._smoothing.flatten import flatten
+from jifv._smoothing.flatten import program_of
 from jifv._smoothing.interpreter import Measured
 from jifv._smoothing.measuring import measure
-from jifv._smoothing.program import Kink, Note, Program
+from jifv._smoothing.program import Kink, Program
 from jifv._smoothing.rounding import evaluate
 from jifv._smoothing.twins import rounded_by as rounded_by
 from jifv.parametrize import fourier
@@ -112,15 +112,24 @@ class Smoothed:
         lines += [f"  left alone {_line(each)}: {each.reason}" for each in self.left_alone]
         return "\n".join(lines)
 
-    def _trace(self, x: Array) -> Callable:
-        program, tree, _ = _program(self.function, x)
+    def program(self, x: Float[Array, "..."]) -> tuple[Program, tuple[float | None, ...], Any]:
+        """Return the program of the function for inputs such as `x`, the width of each kink, and the results' tree.
+
+        Raises:
+            ValueError: An input of this shape or type leads through other kinks than those of the calibration.
+        """
+        program, tree, _ = program_of(self.function, x)
         kinds = tuple(kink.kind for kink in program.kinks())
         if kinds != self._kinds:
             raise ValueError(
                 f"x must lead through the same kinks as the calibration inputs, {len(self._kinds)}, "
                 f"got {len(kinds)} for {x.dtype}{list(x.shape)}"
             )
-        rounded = jax.make_jaxpr(lambda x: evaluate(program, self._widths, x))(x)
+        return program, self._widths, tree
+
+    def _trace(self, x: Array) -> Callable:
+        program, widths, tree = self.program(x)
+        rounded = jax.make_jaxpr(lambda x: evaluate(program, widths, x))(x)
         flat = jax.jit(jaxpr_as_fun(rounded))
         return lambda x: jax.tree.unflatten(tree, flat(x))
 
@@ -173,7 +182,7 @@ def smooth(
         raise ValueError("width must be positive, got 0")
     samples = _samples(inputs)
     with jax.default_matmul_precision("highest"):  # the same widths on every device
-        program, _, replaced = _program(function, samples[0])
+        program, _, replaced = program_of(function, samples[0])
         found = _calibrate(program, samples)
     kinks = list(program.kinks())
     verdicts = [_verdict(kink, each, float(width)) for kink, each in zip(kinks, found, strict=True)]
@@ -192,15 +201,6 @@ def smooth(
         tuple(kink.kind for kink in kinks),
         tuple(None if isinstance(verdict, str) else verdict for verdict in verdicts),
     )
-
-
-def _program(function: Callable, x: Array | np.ndarray) -> tuple[Program, Any, list[Note]]:
-    traced, result = jax.make_jaxpr(function, return_shape=True)(x)
-    for constant in traced.consts:
-        if isinstance(constant, Tracer):
-            raise TypeError("function must not close over values that are being traced; smooth it outside of jit")
-    program, replaced = flatten(traced)
-    return program, jax.tree.structure(result), replaced
 
 
 def _calibrate(program: Program, samples: np.ndarray) -> list[Measured]:

@@ -11,6 +11,7 @@ from jifv.visualization import Settings
         ({"adam_steps": -1}, ValueError, "adam_steps must be at least 0, got -1"),
         ({"lbfgs_steps": 1.5}, TypeError, "lbfgs_steps must be an integer >= 0, got 1.5"),
         ({"adam_steps": True}, TypeError, "adam_steps must be an integer >= 0, got True"),
+        ({"redirected_steps": -1}, ValueError, "redirected_steps must be at least 0, got -1"),
         ({"history": 0}, ValueError, "history must be at least 1, got 0"),
         ({"learning_rate": 0}, ValueError, "learning_rate must be positive, got 0"),
         ({"learning_rate": float("nan")}, ValueError, "learning_rate must be finite and >= 0, got nan"),

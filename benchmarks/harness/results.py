@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 """The repository."""
 RESULTS = ROOT / "benchmarks" / "results"
 
-_PACKAGES = ("jifv", "jax", "jaxlib", "numpy", "scipy", "torch")
+_PACKAGES = ("jifv", "jax", "jaxlib", "numpy", "scipy", "torch", "torchvision", "torch-lucent", "kornia", "horama")
 _WRITINGS = (":!benchmarks/results", ":!docs", ":!*.md")
 """Files that no measurement depends on. Whoever measures twice in a row changes them in between."""
 _DIGITS = 6

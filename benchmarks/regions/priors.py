@@ -38,6 +38,13 @@ def stored(result):
     return markdown(("stored as", "median angle of the prediction", "worst", "of the response", "gap"), rows)
 
 
+@block("redirected", "redirected")
+def redirected(result):
+    """How many channels are dead."""
+    rows = [(str(row["redirected"]), str(row["dead before"]), str(row["dead"])) for row in result.rows]
+    return markdown(("redirected steps", "dead at the start", "dead in the end"), rows)
+
+
 def _angles(row):
     return (*(degrees(row[name]) for name in ("median", "worst", "response")), fixed(row["gap"]))
 

@@ -1,8 +1,11 @@
 """From a jaxpr to a program: calls inlined, control flow looked into, hand-written derivatives judged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from jifv._smoothing import kinks
@@ -29,6 +32,23 @@ from jifv._smoothing.steps import derivative_jumps
 from jifv._smoothing.twins import marked
 
 _OF_STEPS = frozenset(WITHOUT_ROUNDED.values())
+
+
+def program_of(function: Callable, x: jax.Array | np.ndarray) -> tuple[Program, Any, list[Note]]:
+    """Trace a function of one array.
+
+    Returns:
+        Its program, the structure of its results, and the hand-written derivatives that gave way to automatic ones.
+
+    Raises:
+        TypeError: The function closes over values that are being traced.
+    """
+    traced, result = jax.make_jaxpr(function, return_shape=True)(x)
+    for constant in traced.consts:
+        if isinstance(constant, Tracer):
+            raise TypeError("function must not close over values that are being traced; transform it outside of jit")
+    program, replaced = flatten(traced)
+    return program, jax.tree.structure(result), replaced
 
 
 def flatten(traced: ClosedJaxpr) -> tuple[Program, list[Note]]:

@@ -16,11 +16,11 @@ TINY = 1e-12
 
 def evaluate(program: Program, widths: Sequence[float | None], *arguments: Any) -> list[Any]:
     """Evaluate a program with its kinks rounded, except those whose width is None."""
-    return _Rounding(list(program.kinks()), widths).run(program, arguments)
+    return Rounding(list(program.kinks()), widths).run(program, arguments)
 
 
-class _Rounding(Machine):
-    """Evaluates a program with its kinks rounded."""
+class Rounding(Machine):
+    """Evaluates a program with its kinks rounded, except those whose width is None."""
 
     def __init__(self, kinks: list[Kink], widths: Sequence[float | None]):
         self.widths = dict(zip(kinks, widths, strict=True))

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jifv._visualize.gradient import all_finite, evaluate_state, norm, where
+from jifv._visualize.redirected import wake
 from jifv._visualize.settings import Settings
 from jifv._visualize.state import State
 from jifv.response import Response
@@ -23,7 +24,9 @@ def adam_step(f: Response, state: State, step: int) -> State:
     """Take Adam step `step`; `state.step` holds the same number, but reading it would wait for the device."""
     settings = state.settings
     coarse = settings.adam_precision if step < settings.steps_at_full_rate else None
-    _, value, gradient = evaluate_state(f, state, active=state.active, precision=coarse)
+    response, value, gradient = evaluate_state(f, state, active=state.active, precision=coarse)
+    if step < settings.redirected_steps:
+        gradient = wake(f, state, response, gradient, precision=coarse or settings.precision)
     return _update(state, value, gradient)
 
 

@@ -49,7 +49,7 @@ def warn_if_flat(f: Response, before: State, now: State) -> None:
         warn_caller(
             f"f ({getattr(f, '__qualname__', repr(f))}) has a gradient of exactly 0 for all {len(gradient)} samples, "
             "so they stay where they are: its response does not depend on the parameters there, or all features of the "
-            "objectives are dead. A start of more contrast (std) may help",
+            "objectives are dead. A start of more contrast (std) may help, and so may Settings(redirected_steps=16)",
             FlatResponseWarning,
         )
 

@@ -33,6 +33,9 @@ class Settings:
         learning_rate: Of Adam, in units of p. The first step of L-BFGS moves no entry of p further than this.
         anneal: Fraction of Adam's steps, in [0, 1], at their end, over which the learning rate falls linearly to 0.
             At a constant rate Adam keeps hopping across the kinks of ReLU and max pooling.
+        redirected_steps: How many steps of Adam, the first ones, wake dead features by the gradient of redirected
+            ReLUs, see `jifv.redirection`; 0 for none, Lucid takes 16. Samples whose objective has no dead feature take
+            the same steps as without. A step with one costs two gradients.
         history: Number of past steps that L-BFGS keeps, each of the size of p, twice.
         tolerance: A sample has converged, and stops, when ‖∂d/∂p‖ ≤ tolerance · |d|. In L-BFGS also when no step
             improves d, in Adam not where every step draws its transformations anew.
@@ -50,6 +53,7 @@ class Settings:
     lbfgs_steps: int = 0
     learning_rate: float = 0.2
     anneal: float = 0.7
+    redirected_steps: int = 0
     history: int = 10
     tolerance: float = 1e-8
     precision: str = "highest"
@@ -57,7 +61,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        for name in ("adam_steps", "lbfgs_steps"):
+        for name in ("adam_steps", "lbfgs_steps", "redirected_steps"):
             check_count(name, getattr(self, name))
         check_positive("history", self.history)
         check_nonnegative("learning_rate", self.learning_rate)

@@ -60,7 +60,7 @@ Out: TypeAlias = Annotated[Path, typer.Option("--out", help="Folder for the resu
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Start again where a run is in the folder.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress bars and no results.")]
 
-STEPS = ("adam_steps", "lbfgs_steps", "learning_rate", "anneal")
+STEPS = ("adam_steps", "lbfgs_steps", "learning_rate", "anneal", "redirected_steps")
 """Options of the optimizer, by their names in `jifv.experiments.options`."""
 
 BATCH_SIZE = 16
@@ -108,6 +108,8 @@ def with_changes(setting: Setting, options: Mapping[str, Any], **others: Any) ->
     Raises:
         typer.BadParameter: The options contradict one another.
     """
+    if "std" in options and options.get("parametrization", setting.parametrization) == "maco":
+        raise typer.BadParameter("has no meaning for maco, whose phases begin uniform", param_hint="--std")
     changes = {name: value for name, value in {**options, **others}.items() if value is not None}
     significance = replace(setting.significance, **_fields_of(Significance, changes))
     try:

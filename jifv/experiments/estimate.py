@@ -83,6 +83,8 @@ def programs(experiment: Experiment, *, jacobians: bool = True) -> set[tuple[Any
     batch = min(experiment.batch_size, experiment.samples)
     precisions = {settings.precision, settings.adam_precision or settings.precision}
     found = {("step", experiment.significance, precision, batch, *f) for precision in precisions}
+    if settings.redirected_steps:
+        found.add(("redirected", batch, *f))
     return found | ({("jacobian", experiment.row_batch_size, *f)} if jacobians else set())
 
 
@@ -101,7 +103,8 @@ def estimate(
         compilations: Programs that are still to be compiled, see `programs`.
     """
     settings = experiment.settings
-    steps = settings.adam_steps + _TRIALS * settings.lbfgs_steps
+    adam = settings.adam_steps + min(settings.redirected_steps, settings.adam_steps)  # a step that wakes is two
+    steps = adam + _TRIALS * settings.lbfgs_steps
     # One Jacobian per device at a time, and so as many samples at a time as in a step.
     gradients = realize * (steps + features * _PER_ROW) + reoptimize * len(OBJECTIVES) * experiment.reoptimize_steps
     states = step.rows * step.sample_bytes * (_STATES + 2 * settings.history)

@@ -228,6 +228,15 @@ OPTIONS = (
         on_command_line=True,
     ),
     Option(
+        name="redirected_steps",
+        type=int,
+        label="redirected steps",
+        help="Steps of Adam, the first ones, in which redirected ReLUs wake dead features; Lucid takes 16.",
+        owner="settings",
+        least=0,
+        on_command_line=True,
+    ),
+    Option(
         name="adam_precision",
         type=str,
         label="Adam precision",

@@ -133,7 +133,7 @@ def _parts(experiment: Experiment | Setting, network: Network) -> tuple[Parametr
     features = experiment.features or network.features
     if features > network.features:
         raise ValueError(f"features must be at most the {network.features} of {network.layer}, got {features}")
-    phi = _parametrization(experiment.parametrization, network.input_shape, experiment.std)
+    phi = parametrization_of(experiment, network)
     aggregation = _aggregation(experiment.aggregation, experiment.features)
     jax.eval_shape(aggregation, jax.ShapeDtypeStruct(network.output_shape, np.float32))
     made = jax.eval_shape(lambda key: phi.apply(phi.init(key)), jax.random.key(0)).shape
@@ -143,6 +143,11 @@ def _parts(experiment: Experiment | Setting, network: Network) -> tuple[Parametr
             f"got {made} from {experiment.parametrization}"
         )
     return phi, aggregation, features
+
+
+def parametrization_of(experiment: Experiment | Setting, network: Network) -> Parametrization:
+    """Return φ for the inputs of a network, the same object for the same options."""
+    return _parametrization(experiment.parametrization, network.input_shape, experiment.std)
 
 
 def _objectives(key: Array, experiment: Experiment, features: int) -> tuple[np.ndarray, np.ndarray]:

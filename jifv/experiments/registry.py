@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from jifv import aggregate, parametrize, priors, transform
+from jifv import aggregate, maco, parametrize, priors, transform
 
 AGGREGATIONS: dict[str, aggregate.Aggregation] = {
     "max_mean": aggregate.max_mean(),
@@ -17,10 +17,14 @@ PARAMETRIZATIONS: dict[str, Callable[..., parametrize.Parametrization]] = {
     "pixels": parametrize.pixels,
     "fourier": parametrize.fourier,
     "fourier_decorrelated": partial(parametrize.fourier, decay=1.0),
+    "maco": lambda shape, std: maco.maco(shape),  # whose start is uniform: it has no std
     "geometry": lambda shape, **options: parametrize.geometry(shape[:2], **options),
     "geometry_with_mask": lambda shape, **options: parametrize.geometry(shape[:2], mask="continuous", **options),
 }
 """Parametrizations by name, for the shape of an input and `std`."""
+
+LIMITED = frozenset({"maco"})
+"""Those that show the pictures of one spectrum alone, so that a photograph has no parameters."""
 
 PRIORS: dict[str, Callable[[float], priors.Prior]] = {
     "total_variation": priors.total_variation,

@@ -35,6 +35,7 @@ OTHER = {
     "adam_steps": 1234,
     "learning_rate": 0.0625,
     "anneal": 0.875,
+    "redirected_steps": 16,
     "adam_precision": "high",
     "lbfgs_steps": 567,
     "history": 13,

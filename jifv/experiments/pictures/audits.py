@@ -19,7 +19,7 @@ from jifv.audit import audit_claim
 from jifv.experiments.pictures import files
 from jifv.experiments.pictures.features import objectives_of
 from jifv.experiments.pictures.question import question_of
-from jifv.experiments.pictures.reading import Reader, is_exact, own_setting
+from jifv.experiments.pictures.reading import Reader, is_exact, limited, own_setting
 from jifv.experiments.pictures.results import Audited
 from jifv.experiments.pictures.sources import Pictures, find_pictures
 from jifv.experiments.problem import check, network_of
@@ -74,7 +74,8 @@ def audit_pictures(
     features = setting.features or network.features
     names, goals = objectives_of(claims, directions, network.feature_names[:features])
     crop = network.crop if crop is None else crop
-    reader = Reader(found, network, crop, exact=is_exact(found, setting, network))
+    exact = is_exact(found, setting, network)
+    reader = Reader(found, network, crop, exact=exact, limited=limited(setting, network))
     reader.check(range(len(found)))
     with bar("prepare the network", 1, progress) as advance:
         question = question_of(setting, network, None)

@@ -23,7 +23,7 @@ from jifv._core.progress import bar
 from jifv.experiments.batches import circumstances, surroundings, timed
 from jifv.experiments.pictures import files
 from jifv.experiments.pictures.question import Question, question_of
-from jifv.experiments.pictures.reading import Reader, is_exact, own_setting
+from jifv.experiments.pictures.reading import Reader, is_exact, limited, own_setting
 from jifv.experiments.pictures.results import Inverted
 from jifv.experiments.pictures.sources import Pictures, find_pictures
 from jifv.experiments.problem import check, network_of
@@ -97,7 +97,8 @@ def invert_pictures(
     check_positive("batch_size", batch_size)
     crop = network.crop if crop is None else crop
     identity = {"setting": asdict(setting), "crop": crop, "pictures": found.digest(), **surroundings(network)}
-    reader = Reader(found, network, crop, exact=is_exact(found, setting, network))
+    exact = is_exact(found, setting, network)
+    reader = Reader(found, network, crop, exact=exact, limited=limited(setting, network))
     fresh = not merge and (folder is None or not (Path(folder) / _name(shard)).exists())
     if fresh:  # before there is a folder
         reader.check(_rows(range(-(-len(found) // batch_size)), batch_size, len(found), shard))
