@@ -82,7 +82,7 @@ def programs(experiment: Experiment, *, jacobians: bool = True) -> set[tuple[Any
     f = [getattr(experiment, name) for name in _RESPONSE]
     batch = min(experiment.batch_size, experiment.samples)
     precisions = {settings.precision, settings.adam_precision or settings.precision}
-    found = {("step", experiment.significance, precision, batch, *f) for precision in precisions}
+    found: set[tuple[Any, ...]] = {("step", experiment.significance, precision, batch, *f) for precision in precisions}
     if settings.redirected_steps:
         found.add(("redirected", batch, *f))
     return found | ({("jacobian", experiment.row_batch_size, *f)} if jacobians else set())

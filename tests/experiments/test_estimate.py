@@ -19,6 +19,9 @@ def test_time_is_that_of_all_gradients():
     found = estimate(experiment, STEP, features=FEATURES, realize=3, reoptimize=2)
     visualized, rows, again = 100 + 1.2 * 50, FEATURES * 2 / 3, 4 * 7
     assert found.seconds == pytest.approx(0.5 * (3 * (visualized + rows) + 2 * again))
+    waking = replace(experiment, settings=replace(settings, redirected_steps=16))
+    more = estimate(waking, STEP, features=FEATURES, realize=3, reoptimize=2).seconds - found.seconds
+    assert more == pytest.approx(0.5 * 3 * 16)
     assert estimate(TOY, STEP, features=FEATURES, realize=0, reoptimize=0).seconds == 0
     assert estimate(TOY, STEP, features=FEATURES, realize=0, reoptimize=0, compilations=2).seconds == 2 * 3
 
@@ -33,6 +36,7 @@ def test_programs_are_those_of_response_step_and_jacobian():
     assert anew(seed=3, adam_steps=7, reoptimize_steps=2, name="other") == 0
     assert anew(power=1) == 1  # a step alone
     assert anew(adam_precision="default") == 1
+    assert anew(redirected_steps=16) == 1
     for change in ({"features": 3}, {"smoothing": 0.1}, {"std": 0.5}, {"parametrization": "fourier"}):
         assert anew(**change) == 2
 
