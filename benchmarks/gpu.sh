@@ -40,7 +40,7 @@ precision() {
 # shellcheck disable=SC2046
 gn4c() {
   local size
-  size=$(pick "--samples 2 --input-size 32 --adam-steps 5 --reoptimize-steps 2 --batch-size 2" "--batch-size 100")
+  size=$(pick "--samples 2 --input-size 64 --adam-steps 5 --reoptimize-steps 2 --batch-size 2" "--batch-size 100")
   python -m jifv reproduce gn4c-smooth --preset paper $size "${weights[@]}" --quiet --out "$out/gn4c-smooth" &&
     { [ -n "$dry" ] || python benchmarks/collect.py "$out/gn4c-smooth" paper-gn4c-smooth \
       --command "jifv reproduce gn4c-smooth --preset paper --batch-size 100" --samples; }

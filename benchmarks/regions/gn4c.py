@@ -12,7 +12,7 @@ _DEAD = 0.5
 """Share of a target on dead features from which the sample has nothing to find."""
 
 
-@block("gn4c-runs", "gn4c-112", "gn4c-smooth-112", "gn4c-smooth-224")
+@block("gn4c-runs", "gn4c-112", "gn4c-smooth-112", "gn4c-redirected-112", "gn4c-smooth-224")
 def runs(*results):
     """As it is and with rounded kinks."""
     columns = ("", "input", "samples", "steps of Adam", "median angle of the prediction", "from … to")
@@ -24,22 +24,25 @@ def runs(*results):
         cells = (size, str(row["samples"]), f"{row['adam_steps']:,}", degrees(row["angles"]["prediction"]["median"]))
         response, rest = degrees(row["angles"]["response"]["median"]), significant(row["stationarity"]["median"], 2)
         gaps = span([sample["gap"] for sample in result.samples], fixed)
-        rows.append((_smoothing(row), *cells, span(angles, degrees), response, rest, gaps))
+        rows.append((_title(row), *cells, span(angles, degrees), response, rest, gaps))
     return markdown((*columns, "of the response", "‖JᵀBv*‖/σ₁", "gap"), rows)
 
 
-@block("gn4c-samples", "gn4c-smooth-112", "gn4c-smooth-224")
+@block("gn4c-samples", "gn4c-smooth-112", "gn4c-redirected-112", "gn4c-smooth-224")
 def samples(*results):
     """Each sample with rounded kinks: what is wrong with its prediction, and what lies on dead features."""
-    columns = ("input", "objective", "angle of the prediction", "share of the target on dead features", "its angle")
+    columns = ("input", "redirected steps", "objective", "angle of the prediction")
+    columns += ("share of the target on dead features", "its angle", "gap", "SSIM after re-optimization")
     rows = []
     for result in results:
         size = "×".join(map(str, result.rows[0]["input"][:2]))
+        redirected = str(result.rows[0].get("redirected_steps", 0))
         for sample in result.samples:
             share = sample["target_on_dead"]
             cells = (degrees(sample["angle_prediction"]), f"{100 * share:.1f} %", _angle_of(share))
-            rows.append((size, sample["kind"], *cells, fixed(sample["gap"]), fixed(sample["ssim_prediction"], 3)))
-    return markdown((*columns, "gap", "SSIM after re-optimization"), rows, left=2)
+            similar = fixed(sample["ssim_prediction"], 3)
+            rows.append((size, redirected, sample["kind"], *cells, fixed(sample["gap"]), similar))
+    return markdown(columns, rows, left=3)
 
 
 @block("gn4c-kinks", "gn4c-kinks")
@@ -144,6 +147,11 @@ def _smoothed(result, sample):
 
 def _is_dead(sample):
     return sample["target_on_dead"] > _DEAD
+
+
+def _title(row):
+    redirected = row.get("redirected_steps", 0)
+    return _smoothing(row) + (f", {redirected} redirected steps from std {row['std']:g}" if redirected else "")
 
 
 def _smoothing(row):
