@@ -12,20 +12,21 @@ _DEAD = 0.5
 """Share of a target on dead features from which the sample has nothing to find."""
 
 
-@block("gn4c-runs", "gn4c-112", "gn4c-smooth-112", "gn4c-redirected-112", "gn4c-smooth-224")
+@block("gn4c-runs", "gn4c-112", "gn4c-smooth-112", "gn4c-contrast-112", "gn4c-redirected-112", "gn4c-smooth-224")
 def runs(*results):
     """As it is and with rounded kinks."""
-    columns = ("", "input", "samples", "steps of Adam", "median angle of the prediction", "from … to")
+    columns = ("", "std", "redirected steps", "input", "samples", "steps of Adam", "median angle of the prediction")
     rows = []
     for result in results:
         (row,) = result.rows
+        start = f"{row['std']:g}" if "std" in row else "", str(row.get("redirected_steps", 0))
         angles = [sample["angle_prediction"] for sample in result.samples]
         size = "×".join(map(str, row["input"][:2]))
         cells = (size, str(row["samples"]), f"{row['adam_steps']:,}", degrees(row["angles"]["prediction"]["median"]))
         response, rest = degrees(row["angles"]["response"]["median"]), significant(row["stationarity"]["median"], 2)
         gaps = span([sample["gap"] for sample in result.samples], fixed)
-        rows.append((_title(row), *cells, span(angles, degrees), response, rest, gaps))
-    return markdown((*columns, "of the response", "‖JᵀBv*‖/σ₁", "gap"), rows)
+        rows.append((_smoothing(row), *start, *cells, span(angles, degrees), response, rest, gaps))
+    return markdown((*columns, "from … to", "of the response", "‖JᵀBv*‖/σ₁", "gap"), rows)
 
 
 @block("gn4c-samples", "gn4c-smooth-112", "gn4c-redirected-112", "gn4c-smooth-224")
@@ -147,11 +148,6 @@ def _smoothed(result, sample):
 
 def _is_dead(sample):
     return sample["target_on_dead"] > _DEAD
-
-
-def _title(row):
-    redirected = row.get("redirected_steps", 0)
-    return _smoothing(row) + (f", {redirected} redirected steps from std {row['std']:g}" if redirected else "")
 
 
 def _smoothing(row):

@@ -38,7 +38,7 @@ def dncl(result):
     return f"{table}\n\n{as_it_is['samples']} objectives, {steps}, seed {as_it_is['seed']}."
 
 
-@block("paper-gn4c", "gn4c-112", "gn4c-smooth-112", "gn4c-smooth-224")
+@block("paper-gn4c", "gn4c-112", "gn4c-redirected-112", "gn4c-smooth-224")
 def gn4c(*results):
     """Section 3.4: all filters of inception4c."""
     columns = ("", "input", "samples", "steps", "prediction", "90th percentile", "response", "β₀")
