@@ -104,7 +104,9 @@ def transfer(
     assert isinstance(significance, Significance)
     if normalize and basis is not None:
         raise ValueError("basis must be None with normalize, which changes the features that it is a basis of")
-    lengths = _lengths(_responses(f, parameters)) if normalize else jnp.ones(())
+    # Without lengths the response can wait, so that what is wrong with the options is told before anything is compiled.
+    response = _responses(f, parameters) if normalize else None
+    lengths = jnp.ones(()) if response is None else _lengths(response)
     found = invert_batch(
         (lambda p: f(p) / lengths) if normalize else f,
         realizations,
@@ -114,7 +116,7 @@ def transfer(
         progress=progress,
         description="transfer",
     )
-    response = _responses(f, parameters)
+    response = _responses(f, parameters) if response is None else response
     return Transfer(
         inversion=found,
         response=response,

@@ -17,7 +17,7 @@ from jifv._core.provenance import provenance
 from jifv.audit import Audit
 from jifv.experiments.options import BY_NAME
 from jifv.experiments.pictures.judging import strongest
-from jifv.experiments.pictures.legend import AUDITED, INVERTED, ON_SPACE, REOPTIMIZED, VISUALIZED
+from jifv.experiments.pictures.legend import AT_RANDOM, AUDITED, INVERTED, ON_SPACE, REOPTIMIZED, VISUALIZED
 from jifv.experiments.pictures.results import Audited, Inverted, Visualized, counted
 from jifv.experiments.report import embed, figures, figures_audit
 from jifv.experiments.report.figures_images import picture
@@ -94,10 +94,11 @@ def write_inverted(
     _write(folder, rows, {"setting": asdict(found.setting), "dimension": found.dimension})
     shown = range(min(len(found), _MOST))
     coarseness = max(1.0, len(shown) / _FULL)
-    unit = _unit(found.response)
+    unit, compared = _unit(found.response), bool(np.isfinite(found.elsewhere).any())
     cards = []
     for index in shown:
         said = found.verdict(index)
+        at_random = [["at random inputs", _short(found.elsewhere[index])]] if compared else []
         images = [image(index), *reoptimized(index)]
         named = zip(("picture", "for prediction", "for response"), images, strict=False)
         ssim = {which: values[index] for which, values in (found.ssim or {}).items()}
@@ -113,6 +114,7 @@ def write_inverted(
                 "numbers": [
                     ["gap", _short(found.gap[index])],
                     ["stationarity", _short(found.stationarity[index])],
+                    *at_random,
                     ["cos(r, v)", _short(found.cosine[index])],
                     ["negative", _short(found.negative[index])],
                     *[[f"SSIM, {which}", _short(value)] for which, value in ssim.items()],
@@ -128,7 +130,8 @@ def write_inverted(
         title += f", the first {_MOST}"
     facts = [*_facts(found.setting), ("critical space V", dimension)]
     keys = ["stationarity", "gap", "cos(r, v)"]
-    terms = {**INVERTED, **(REOPTIMIZED if found.ssim else {}), **(ON_SPACE if dimension != "Rⁿ" else {})}
+    terms = INVERTED | (AT_RANDOM if compared else {})
+    terms |= (REOPTIMIZED if found.ssim else {}) | (ON_SPACE if dimension != "Rⁿ" else {})
     _page(folder, title, facts, found, cards, keys, ["prediction", "response"], terms)
 
 

@@ -1,6 +1,6 @@
 """What the words and numbers on a page of pictures mean, in the order in which to read them."""
 
-from jifv.experiments.pictures.judging import LIKELY
+from jifv.experiments.pictures.judging import LIKELY, SPECIFIC
 from jifv.inversion import FAR
 
 VISUALIZED = {
@@ -15,6 +15,11 @@ INVERTED = {
     "gap": "1 if no other objective fits; 0 if another fits as well, and then this one is a guess.",
     "cos(r, v)": "how much of the response lies along the objective. No visualization ends at the cosine's floor.",
     "negative": "share of the objective on negative entries. Objectives that people write have none.",
+}
+
+AT_RANDOM = {
+    "at random inputs": "the stationarity that the same objective has there. If the picture's is more than "
+    f"{SPECIFIC:g} of it, any picture is nearly optimal for the objective.",
 }
 
 REOPTIMIZED = {

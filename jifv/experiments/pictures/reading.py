@@ -92,9 +92,8 @@ def is_exact(pictures: Pictures, setting: Setting, network: Network) -> bool:
     """Tell whether the parameters that a run has kept are those of this setting's φ."""
     if pictures.run is None:
         return False
-    own = setting_of(journals.read(pictures.run)["identity"])
     same = pictures.parameters().shape[0] == len(pictures) and pictures[0].shape == network.input_shape
-    return same and own.parametrization == setting.parametrization
+    return same and own_setting(pictures).parametrization == setting.parametrization
 
 
 def limited(setting: Setting, network: Network) -> Parametrization | None:
