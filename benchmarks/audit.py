@@ -1,6 +1,7 @@
 """Audit claims and pictures: how well honest ones are told from false ones.
 
     python benchmarks/audit.py --keep runs/realizations --out benchmarks/results
+    python benchmarks/audit.py --keep runs/realizations --parts photographs --out benchmarks/results
 
 Realizations of the first 32 filters of DenseNet's dense3, with rounded kinks, and what people do to pictures. Claims
 ("this picture visualizes direction v"): honest ones against the objective of another picture, a picture of another
@@ -12,9 +13,14 @@ response of the claim's largest feature relative to the largest response, and co
 
 Pictures ("is it optimal for anything?"): realizations against CIFAR-10's test images, uniform noise and noise with the
 spectrum of natural images. `called` is the share that `jifv.experiments.pictures.verdict` calls optimal for nothing,
-beside the AUROC of each number that it may go by. Test images come from ../shared.
+beside the AUROC of each number that it may go by; "specific" is the stationarity over that of the same objective at
+random inputs. Test images come from ../shared.
 
-Pictures are kept in the folder `--keep`, a file for each kind, and made only where that is missing.
+Photographs: the same for all 512 filters of GoogLeNet's inception4c at 112×112 and 224×224, with windows of the
+photographs in ../shared. They take BVLC's weights, and most of the time, so they are a part of their own.
+
+Pictures are kept in the folder `--keep`, a file for each kind, and made only where that is missing, so that a run that
+was stopped goes on.
 """
 
 import io
@@ -28,14 +34,18 @@ from harness.tables import Table
 from PIL import Image
 
 import jifv
+from jifv._invert.stationary import gradient_left
 from jifv.audit import audit_claim
 from jifv.experiments.pictures import judgement, verdict
-from jifv.models import load
+from jifv.models import fit_picture, load
+from jifv.models.files.pictures import read_picture
 from jifv.models.training.cifar10 import read_jpeg_pack
 
 _ROWS = ("parameters", "objectives", "response", "jacobian")
 BASE, SHORT = "dense3-32", "dense3-32-short"
 KEY = jax.random.key(0)
+RANDOM = 4
+"""Random inputs."""
 
 
 def auroc(good, bad):
@@ -65,13 +75,15 @@ def retouched(images):
 
 
 class Pictures:
-    """Responses and Jacobians of pictures, kept in files."""
+    """Responses and Jacobians of pictures in the setting of some realizations, kept in files."""
 
-    def __init__(self, folder):
-        self.folder, self.made = Path(folder), realizations.realizations(BASE, folder)
-        self.phi = jifv.pixels((32, 32, 3))
+    def __init__(self, folder, base):
+        self.folder, self.base, self.made = Path(folder), base, realizations.realizations(base, folder)
+        self.experiment, self.shape = self.made.setting.experiment, self.made.parameters.shape[1:]
+        self.phi = jifv.pixels(self.shape, std=self.experiment.std)
         self.problem = realizations.problem(self.made.setting)
         self.compressed = jax.jit(self._compressed, static_argnums=0)
+        self.other = load("densenet-no-deer", layer="dense3")
 
     @staticmethod
     def _compressed(f, p):
@@ -80,21 +92,22 @@ class Pictures:
 
     def linearized(self, name, images, f=None):
         """Response and compressed Jacobian of each image."""
-        path = self.folder / f"pictures-{name}.npz"
-        if path.exists():
-            with np.load(path) as file:
-                return file["response"], file["jacobian"]
-        # No pixel at the end of the range, where the sigmoid is flat.
-        images = np.clip(images, 0.5 / 255, 1 - 0.5 / 255).astype(np.float32)
-        both = [self.compressed(f or self.problem.f, self.phi.invert(jnp.asarray(image))) for image in images]
-        response, jacobian = (np.stack(each) for each in zip(*both, strict=True))
-        np.savez(path, response=response, jacobian=jacobian)
-        print(f"{name}: {len(images)} pictures", flush=True)
-        return response, jacobian
+
+        def compute():
+            # No pixel at the end of the range, where the sigmoid is flat.
+            inside = np.clip(images, 0.5 / 255, 1 - 0.5 / 255).astype(np.float32)
+            both = [self.compressed(f or self.problem.f, self.phi.invert(jnp.asarray(image))) for image in inside]
+            response, jacobian = (np.stack(each) for each in zip(*both, strict=True))
+            print(f"{name}: {len(images)} pictures", flush=True)
+            return {"response": response, "jacobian": jacobian}
+
+        of = f"{realizations.identity(self.made.setting)} {self.other.digest if f else ''} {len(images)}"
+        found = realizations.kept(self.folder / f"{self.base}-{name}.npz", of, compute)
+        return found["response"], found["jacobian"]
 
     def other_network(self):
         """The response function of the network that never saw a deer, for the same features."""
-        network, aggregation = load("densenet-no-deer", layer="dense3"), jifv.first(32, jifv.max_mean())
+        network, aggregation = self.other, jifv.first(32, jifv.max_mean())
         rounded = jifv.smooth(lambda x: aggregation(network.apply(x)), network.typical_inputs(), 0.1)
         return jifv.compose(self.phi.apply, rounded, jifv.identity)
 
@@ -142,40 +155,57 @@ def claims(pictures, count, table):
         )
 
 
-def photographs(pictures, count, table):
-    """The rows of pictures."""
-    made = pictures.made
-    shape = made.parameters.shape[1:]
-    experiment = made.setting.experiment
-    options = {"significance": experiment.significance, "dead_tolerance": experiment.dead_tolerance}
-    tests = read_jpeg_pack(realizations.SHARED / "data" / "cifar10_jpeg_test.npz").images[:count] / np.float32(255)
+def others(pictures, natural, count):
+    """Realizations and what is none: natural images by their name, noise, and noise with the spectrum of images."""
+    made, shape = pictures.made, pictures.shape
     noise = np.random.default_rng(0).uniform(size=(count, *shape)).astype(np.float32)
-    kinds = {
-        "realizations": (made.response, made.jacobian),
-        "CIFAR-10": pictures.linearized("cifar", tests),
-        "noise": pictures.linearized("noise", noise),
-        "natural noise": pictures.linearized("natural", natural_noise(shape, count)),
-    }
+    images = natural | {"noise": noise, "natural noise": natural_noise(shape, count)}
+    linearized = {name: pictures.linearized(name.replace(" ", "-").lower(), each) for name, each in images.items()}
+    return {"realizations": (made.response, made.jacobian)} | linearized
+
+
+def windows(shape, count):
+    """Parts of the photographs in ../shared: of each what the network is meant to see, then corners."""
+    crop, taken = load("googlenet-bvlc", layer="inception4c").crop, []
+    files = [path for path in sorted((realizations.SHARED / "data" / "photos").iterdir()) if path.suffix]
+    for corner in (None, (0, 0), (1, 1), (0, 1), (1, 0)):
+        for path in files[: max(count - len(taken), 0)]:
+            picture = read_picture(path)
+            side = 3 * min(picture.shape[:2]) // 5
+            if corner is None:
+                taken.append(fit_picture(picture, shape, crop=crop))
+                continue
+            top, left = ((size - side) * at for size, at in zip(picture.shape[:2], corner, strict=True))
+            taken.append(fit_picture(picture[top : top + side, left : left + side], shape))
+    return np.stack(taken)
+
+
+def optimal(pictures, kinds):
+    """Rows: how well realizations are told from what is none."""
+    options = {"significance": pictures.experiment.significance, "dead_tolerance": pictures.experiment.dead_tolerance}
+    starts = jax.vmap(pictures.phi.init)(jax.random.split(jax.random.key(2), RANDOM))
+    random = pictures.linearized("random", np.asarray(jax.vmap(pictures.phi.apply)(starts)))
     measured = {}
     for kind, (response, jacobian) in kinds.items():
         found = jifv.invert(response, jacobian, **options)
         objective, rest = np.asarray(found.objective), np.asarray(found.stationarity)
         cosine = np.sum(response * objective, axis=1) / np.linalg.norm(response, axis=1)
+        everywhere = jnp.broadcast_to(found.objective, (RANDOM, *objective.shape))
+        elsewhere = gradient_left(*map(jnp.asarray, random), everywhere, options["significance"])
         names = [f"filter {index}" for index in range(response.shape[1])]
-        aim = experiment.significance
         said = [
-            verdict(v, names, stationarity=float(left), cosine=float(c), significance=aim)
+            verdict(v, names, stationarity=float(left), cosine=float(c), significance=options["significance"])
             for v, left, c in zip(objective, rest, cosine, strict=True)
         ]
-        if kind == "CIFAR-10":
-            print(said[0].text())
+        print(f"{kind}: {said[0].text()}", flush=True)
         measured[kind] = {"stationarity": -rest, "cosine": cosine, "gap": np.asarray(found.gap)}
         measured[kind] |= {"negative": -np.sum(np.minimum(objective, 0) ** 2, axis=1)}
+        measured[kind] |= {"specific": -rest / np.median(elsewhere, axis=0)}
         measured[kind]["called"] = [each.kind == "nothing" for each in said]
     for kind, scores in measured.items():
         called = float(np.mean(scores.pop("called")))
-        ranks = {name: auroc(measured["realizations"][name], score) for name, score in scores.items()}
-        table.row(kind, len(scores["gap"]), float(-np.median(scores["stationarity"])), *ranks.values(), called)
+        ranks = [auroc(measured["realizations"][name], score) for name, score in scores.items()]
+        yield kind, len(scores["gap"]), float(-np.median(scores["stationarity"])), *ranks, called
 
 
 def main():
@@ -183,22 +213,34 @@ def main():
     parser.add_argument("--keep", required=True, metavar="FOLDER", help="of the realizations")
     parser.add_argument("--samples", type=int, default=32, help="of each kind of claims")
     parser.add_argument("--pictures", type=int, default=48, help="of each kind that is optimal for nothing")
-    options = parser.parse_args()
-    pictures = Pictures(options.keep)
-    columns = (
-        "kind",
-        "pictures",
-        "stationarity",
-        "p-value",
-        "by stationarity",
-        "by p-value",
-        "by response",
-        "by cosine",
+    parser.add_argument(
+        "--parts", nargs="+", choices=("claims", "pictures", "photographs"), default=["claims", "pictures"]
     )
+    parser.add_argument("--sizes", nargs="+", type=int, choices=(112, 224), default=[112, 224], help="of photographs")
+    parser.add_argument("--windows", type=int, default=18, help="of photographs, and so many of each kind of noise")
+    options = parser.parse_args()
     how = {"threads": options.threads, "out": options.out}
-    claims(pictures, options.samples, Table("audit-claims", (*columns, "p above 0.05", "called"), **how))
-    columns = ("kind", "pictures", "stationarity", "by stationarity", "by cosine", "by gap", "by negative", "called")
-    photographs(pictures, options.pictures, Table("audit-pictures", columns, **how))
+    small = None if options.parts == ["photographs"] else Pictures(options.keep, BASE)
+    if "claims" in options.parts:
+        columns = ("kind", "pictures", "stationarity", "p-value")
+        columns += ("by stationarity", "by p-value", "by response", "by cosine", "p above 0.05", "called")
+        claims(small, options.samples, Table("audit-claims", columns, **how))
+    columns = ("kind", "pictures", "stationarity")
+    columns += ("by stationarity", "by cosine", "by gap", "by negative", "by specific", "called")
+    if "pictures" in options.parts:
+        path = realizations.SHARED / "data" / "cifar10_jpeg_test.npz"
+        natural = {"CIFAR-10": read_jpeg_pack(path).images[: options.pictures] / np.float32(255)}
+        rows = list(optimal(small, others(small, natural, options.pictures)))
+        table = Table("audit-pictures", columns, **how)
+        for row in rows:
+            table.row(*row)
+    if "photographs" in options.parts:
+        table = Table("audit-photographs", ("side", *columns), **how)
+        for side in options.sizes:
+            large = Pictures(options.keep, f"gn4c-{side}")
+            natural = {"photographs": windows(large.shape, options.windows)}
+            for row in optimal(large, others(large, natural, options.windows)):
+                table.row(side, *row)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,18 @@
     python benchmarks/confidence.py --keep runs/realizations --make dense3-32    # makes one setting and ends
 
 Realizations of known objectives in the settings of harness/realizations.py: with rounded kinks and as they are, stopped
-after few steps, with dead features. Each setting is kept in the folder `--keep` and made only where it is missing. In
-each setting three quarters calibrate the last quarter, in turns.
+after few steps, with dead features, of few features and of all. Each setting is kept in the folder `--keep` and made
+only where it is missing, so that a run that was stopped goes on. In each setting three quarters calibrate the last
+quarter, in turns.
 
 `confidence`: a row per setting: angles between prediction and objective (on V), the median of angle over squared ratio
-of singular values, the share of objectives in cones and of entries in intervals at level 0.9, the median cone. `others`
-is the share in cones that all other settings calibrate, `alike` those that have kinks too, or have none either.
+of singular values, the share of objectives in cones and of entries in intervals at level 0.9, the median cone, and the
+share of answers that are undecided. `others` is the share in cones that all other settings calibrate, `alike` those
+that have kinks too, or have none either. The last row is of all samples.
 
-`confidence-risk`: what is left after dropping the least sure, by the cone, the gap, the stationarity, and by the angle
-itself (nothing can be better): the share of answers more than 10° off, and the share of such errors that is gone.
+`confidence-risk`: what is left after dropping the least sure, by the cone, the gap, the stationarity, the structural
+similarity of the picture before and after re-optimization for the answer, and by the angle itself (nothing can be
+better): the share of answers more than 10° and 30° off, and the share of such answers that is gone.
 """
 
 import jax
@@ -38,11 +41,10 @@ def select(tree, rows):
 class Cell:
     """A setting, inverted, and what its quarters say of one another."""
 
-    def __init__(self, made):
-        self.made, experiment = made, made.setting.experiment
+    def __init__(self, made, ssim):
+        experiment, self.ssim = made.setting.experiment, ssim
         self.name, self.kinks, basis = experiment.name, experiment.smoothing == 0, made.setting.basis
-        options = {"significance": experiment.significance, "dead_tolerance": experiment.dead_tolerance}
-        self.inversion = jax.device_get(jifv.invert(made.response, made.jacobian, basis=basis, **options))
+        self.inversion = realizations.inverted(made)
         self.angle = np.asarray(jifv.angle(self.inversion.objective, made.objectives, basis=basis))
         self.whole = confidence.calibrate(self.inversion, made.objectives, basis=basis)
         goals = made.objectives if basis is None else made.objectives @ basis @ basis.T
@@ -57,43 +59,53 @@ class Cell:
             self.entries[tested] = np.nanmean(np.where(np.isnan(said.lower), np.nan, inside), axis=1)
 
     def held(self, others):
-        """The share of objectives in cones that other settings calibrate."""
+        """Which objectives are in cones that other settings calibrate."""
         quotients = np.sort(np.concatenate([cell.whole.quotients for cell in others]))
-        return float(np.mean(self.angle <= confidence.cone(self.inversion, confidence.Calibration(quotients))))
+        return self.angle <= np.asarray(confidence.cone(self.inversion, confidence.Calibration(quotients)))
 
 
 def coverage(cells, table):
-    """The rows of settings."""
+    """The rows of settings, and that of all samples."""
+    held = []
     for cell in cells:
         others = [each for each in cells if each is not cell]
         alike = [each for each in others if each.kinks == cell.kinks]
-        numbers = (np.median(cell.angle), np.mean(cell.angle > FAILURE), np.median(cell.whole.quotients))
-        numbers += (np.mean(cell.angle <= cell.cone), np.mean(cell.entries), np.median(cell.cone))
-        numbers += (cell.held(others), cell.held(alike))
-        order = spearmanr(cell.cone, cell.angle).statistic
-        table.row(cell.name, cell.kinks, len(cell.angle), *map(float, (*numbers, order)))
-    every = [np.concatenate([getattr(cell, name) for cell in cells]) for name in ("angle", "cone", "entries")]
-    angle, cone, entries = every
-    numbers = (np.median(angle), np.mean(angle > FAILURE), None, np.mean(angle <= cone), np.mean(entries))
-    numbers += (np.median(cone), None, None, spearmanr(cone, angle).statistic)
-    table.row("all", None, len(angle), *(None if each is None else float(each) for each in numbers))
+        held.append((cell.held(others), cell.held(alike)))
+        quotient = float(np.median(cell.whole.quotients))
+        table.row(cell.name, cell.kinks, *numbers(cell.angle, cell.cone, cell.entries, quotient, *held[-1]))
+    every = (np.concatenate([getattr(cell, name) for cell in cells]) for name in ("angle", "cone", "entries"))
+    table.row("all", None, *numbers(*every, None, *map(np.concatenate, zip(*held, strict=True))))
+
+
+def numbers(angle, cone, entries, quotient, others, alike):
+    """What a row says of samples."""
+    shares = (angle > FAILURE, angle <= cone, entries, cone >= confidence.WIDE, others, alike)
+    failed, inside, entries, undecided, others, alike = (float(np.mean(each)) for each in shares)
+    typical, wide, order = map(float, (np.median(angle), np.median(cone), spearmanr(cone, angle).statistic))
+    return len(angle), typical, failed, quotient, inside, entries, wide, undecided, others, alike, order
 
 
 def risk(cells, table):
     """What is left if the least sure are dropped."""
     angles = np.concatenate([cell.angle for cell in cells])
     orders = {
-        "cone": np.concatenate([cell.cone for cell in cells]),
-        "gap": np.concatenate([-cell.inversion.gap for cell in cells]),
-        "stationarity": np.concatenate([cell.inversion.stationarity for cell in cells]),
-        "angle": angles,
+        "cone": [cell.cone for cell in cells],
+        "gap": [-cell.inversion.gap for cell in cells],
+        "stationarity": [cell.inversion.stationarity for cell in cells],
+        "SSIM": [-cell.ssim for cell in cells] if all(cell.ssim is not None for cell in cells) else [],
+        "angle": [angles],
     }
-    wrong = angles > ERROR
     for name, order in orders.items():
+        if not order:
+            continue
+        ranks = np.argsort(np.concatenate(order), kind="stable")
         for kept in KEPT:
-            rows = np.argsort(order, kind="stable")[: round(kept * len(angles))]
-            gone = float(1 - np.sum(wrong[rows]) / np.sum(wrong)) if wrong.any() else None
-            table.row(name, kept, len(rows), float(np.mean(wrong[rows])), gone)
+            left = angles[ranks[: round(kept * len(angles))]]
+            shares = []
+            for least in (ERROR, FAILURE):
+                before, after = np.sum(angles > least), np.sum(left > least)
+                shares += [float(after / len(left)), float(1 - after / before) if before else None]
+            table.row(name, kept, len(left), *shares)
 
 
 def main():
@@ -101,17 +113,25 @@ def main():
     parser.add_argument("--keep", required=True, metavar="FOLDER", help="of the realizations")
     parser.add_argument("--make", nargs="+", choices=realizations.SETTINGS, help="make these and end")
     parser.add_argument("--there", action="store_true", help="use the settings that are there, make none")
+    parser.add_argument("--steps", type=int, default=100, help="of re-optimization, for SSIM; 0 leaves it out")
     options = parser.parse_args()
+    cells = []
+    for name in options.make or realizations.SETTINGS:
+        made = realizations.realizations(name, options.keep, compute=not options.there)
+        if made is None:
+            continue
+        how = {"steps": options.steps, "compute": not options.there}
+        ssim = realizations.ssim(made, options.keep, **how) if options.steps else None
+        if not options.make:
+            cells.append(Cell(made, ssim))
     if options.make:
-        for name in options.make:
-            realizations.realizations(name, options.keep)
         return
-    found = (realizations.realizations(name, options.keep, compute=not options.there) for name in realizations.SETTINGS)
-    cells = [Cell(made) for made in found if made is not None]
     how = {"threads": options.threads, "out": options.out}
     columns = ("setting", "kinks", "samples", "angle", "above 30°", "quotient", "in the cone", "in intervals", "cone")
-    coverage(cells, Table("confidence", (*columns, "others", "alike", "sorted"), **how))
-    risk(cells, Table("confidence-risk", ("sorted by", "kept", "samples", "above 10°", "errors gone"), **how))
+    columns += ("undecided", "others", "alike", "sorted")
+    coverage(cells, Table("confidence", columns, **how))
+    columns = ("sorted by", "kept", "samples", "above 10°", "errors gone", "above 30°", "failures gone")
+    risk(cells, Table("confidence-risk", columns, **how))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,6 @@ SETS = {"JPEG": "data/cifar10_jpeg_test.npz", "lossless": "data/cifar10_lossless
 """CIFAR-10's test images, all of them compressed, a tenth as they were."""
 COLUMNS = ("kind", "class", "stationarity", "p-value", "said", "stationarity below", "p-value below", "said below")
 COLUMNS += ("score", "readout", "found", "verdict", "left", "to the claim", "to what is shown")
-BASIS = realizations.basis(["ones"])
 PICTURE = "docs/images/fooling.png"
 KEY = jax.random.key(0)
 
@@ -167,15 +166,17 @@ def outputs(function, images):
 def visualized(networks, fooled, steps):
     """A response function, and a picture of each class."""
     f = jifv.compose(networks.phi.apply, lambda x: fooled(networks.rounded(x), x), jifv.identity)
-    start = jax.vmap(networks.phi.init)(jax.random.split(KEY, 10))
-    return f, jifv.visualize(f, start, jnp.eye(10), settings=jifv.Settings(adam_steps=steps), progress=True)
+    targets = jnp.eye(networks.scores.features)
+    start = jax.vmap(networks.phi.init)(jax.random.split(KEY, len(targets)))
+    return f, jifv.visualize(f, start, targets, settings=jifv.Settings(adam_steps=steps), progress=True)
 
 
 def audited(f, made, classes):
     """The response to each picture, what inversion finds, and what an audit says of the claim."""
     response, jacobian = linearize_batch(f, made.parameters)
     audit = audit_claim(KEY, response, jacobian, made.objectives, significance=made.significance)
-    found = jifv.invert(response, jacobian, significance=made.significance, basis=BASIS)
+    basis = realizations.basis(["ones"], len(classes))
+    found = jifv.invert(response, jacobian, significance=made.significance, basis=basis)
     numbers = zip(audit.stationarity.tolist(), audit.p_value.tolist(), audit.on_dead.tolist(), strict=True)
     said = [
         (rest, p_value, judgement(name, stationarity=rest, p_value=p_value, on_dead=dead).kind)
@@ -190,12 +191,11 @@ def rows_of(kind, networks, f, made):
     response, _, above = audited(f, made, classes)
     readouts = jifv.compose(networks.phi.apply, networks.readouts, jifv.identity)
     below, found, said = audited(readouts, made, classes)
-    answers = np.asarray(found.objective)
+    answers, basis = np.asarray(found.objective), realizations.basis(["ones"], len(classes))
     cosines = np.sum(answers * below, axis=1) / np.linalg.norm(below, axis=1)
-    shown = np.roll(np.eye(10, dtype=np.float32), -SHIFT * (kind == "another class"), axis=0)
-    angles = [
-        np.asarray(jifv.angle(answers, each, basis=BASIS)).tolist() for each in (np.asarray(made.objectives), shown)
-    ]
+    claims = np.asarray(made.objectives)
+    shown = np.roll(claims, -SHIFT, axis=0) if kind == "another class" else claims
+    angles = [np.asarray(jifv.angle(answers, each, basis=basis)).tolist() for each in (claims, shown)]
     for index, name in enumerate(classes):
         rest, cosine = float(found.stationarity[index]), float(cosines[index])
         words = verdict(answers[index], classes, stationarity=rest, cosine=cosine, significance=made.significance)
@@ -254,7 +254,7 @@ def draw(pictures, classes):
 
 def main():
     parser = pairs.parser(__doc__)
-    parser.add_argument("--steps", type=int, default=200, help="of Adam")
+    parser.add_argument("--steps", type=int, default=150, help="of Adam")
     parser.add_argument("--images", type=int, default=2000, help="of each kind of natural images that are scored")
     options = parser.parse_args()
     networks = Networks.load()

@@ -1,8 +1,9 @@
 """docs/confidence.md: how sure an answer is, and audits."""
 
 from functools import partial
+from statistics import median
 
-from harness.numbers import degrees, fixed, significant
+from harness.numbers import degrees, fixed, scientific, significant
 from harness.tables import markdown
 
 from regions.registry import block, words
@@ -45,8 +46,9 @@ def risk(result):
     rows = []
     for name in names:
         shares = [_percent(found[name, each]["above 10°"]) for each in kept]
-        rows.append((name, *shares, _percent(found[name, 0.8]["errors gone"])))
-    columns = ("sorted by", *(f"{_percent(each)} kept" for each in kept), "errors gone at 80 %")
+        at = found[name, 0.8]
+        rows.append((name, *shares, _percent(at["errors gone"]), _percent(at.get("failures gone"))))
+    columns = ("sorted by", *(f"{_percent(each)} kept" for each in kept), "gone at 80 %", "of those above 30°")
     return markdown(columns, rows)
 
 
@@ -76,6 +78,39 @@ def pictures(result):
         )
     columns = ("picture", "pictures", "median stationarity", "called optimal for nothing")
     return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
+
+
+@block("fooling", "fooling")
+def fooling(result):
+    """Networks that deceive, seen by an audit of them and by one in the layer below."""
+    rows = []
+    for kind in dict.fromkeys(row["kind"] for row in result.rows):
+        those = [row for row in result.rows if row["kind"] == kind]
+        cells = [kind]
+        for where in ("", " below"):
+            rest = significant(median(row[f"stationarity{where}"] for row in those), 2)
+            worst = significant(max(row[f"p-value{where}"] for row in those), 2)
+            cells += [rest, worst, _of(those, f"said{where}", "stands")]
+        cells.append(_of(those, "verdict", "optimal"))
+        for name in ("to the claim", "to what is shown"):
+            angles = [row[name] for row in those]
+            cells.append("" if None in angles else degrees(median(angles)))
+        rows.append(tuple(cells))
+    columns = ("visualizations", "stationarity", "largest p", "claim stands")
+    columns += ("below: stationarity", "below: largest p", "below: claim stands", "below: optimal for something")
+    return markdown((*columns, "its angle to the claim", "to what is shown"), rows)
+
+
+@block("fooling-natural", "fooling-natural")
+def natural(result):
+    """Natural images."""
+    rows = []
+    for row in result.rows:
+        counts = (f"{row['count']:,}", str(row["taken for made"]), f"{row['scored']:,}")
+        shares = (fixed(100 * row[name], 1) + " %" for name in ("same", "honest", "fooled"))
+        rows.append((row["images"], row["circuit"], *counts, scientific(row["change"]), *shares))
+    columns = ("test images", "circuit", "images", "taken for made", "scored", "largest change of a score")
+    return markdown((*columns, "same class", "accuracy without", "accuracy with"), rows, left=2)
 
 
 @block("compare-copy", "compare-copy")
@@ -111,6 +146,11 @@ def _range(result, name):
     """Range of the coverage over the settings: in one that is known, of intervals, in those that are not known."""
     shares = [row[name] for row in result.rows if row["kinks"] is not None]
     return f"{_percent(min(shares))} to {_percent(max(shares))}"
+
+
+def _of(rows, name, value):
+    """How many rows have a value."""
+    return f"{sum(row[name] == value for row in rows)} of {len(rows)}"
 
 
 def _percent(share):
