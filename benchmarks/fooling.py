@@ -254,8 +254,8 @@ def draw(pictures, classes):
 
 def main():
     parser = pairs.parser(__doc__)
-    parser.add_argument("--steps", type=int, default=150, help="of Adam")
-    parser.add_argument("--images", type=int, default=2000, help="of each kind of natural images that are scored")
+    parser.add_argument("--steps", type=int, default=100, help="of Adam")
+    parser.add_argument("--images", type=int, default=500, help="of each kind of natural images that are scored")
     options = parser.parse_args()
     networks = Networks.load()
     natural(networks, options)
