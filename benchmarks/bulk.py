@@ -1,66 +1,134 @@
-"""Many pictures: CIFAR images through `jifv invert`, once as it is and once in two shards at a time.
+"""Many pictures: CIFAR-10's training images through `jifv invert`, killed on the way, in shards, and undisturbed.
 
-    python benchmarks/bulk.py --shared ../shared --count 10000 --out /tmp/bulk
+    python benchmarks/bulk.py --folder runs/bulk --out benchmarks/results
+    python benchmarks/bulk.py --folder runs/bulk --count 1000 --out benchmarks/results    # a tenth of it
 
-Prints the seconds of each, and whether both found the same. Each process has one core per shard. Compilation is part of
-the time, but for what the first, short run has left in the cache.
+A process may use the cores that are written beside it, and no others. `one core`: one process. `all cores`: one process
+with a device per core, as the command runs by default. `killed`: the same, killed by SIGKILL after a third and after
+two thirds of the batches, and begun again. `shards`: one process per core, each with its part, then gathered by
+`--merge`. `same` says whether results and arrays are those of the undisturbed run of such processes, to the byte.
+Seconds are those of the whole command, so that some are spent on starting and on the critical space; programs come
+from the cache, which a first, short run fills. The fewer pictures, the larger that part of the time; `per second` is
+how many are inverted while batches are computed, by the journals. `faster` and `at work` compare seconds and that with
+one core.
+
+Images come from ../shared. The folder is removed first.
 """
 
-import argparse
-import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from harness import pairs, realizations
+from harness.tables import Table
+
+from jifv.experiments import journal
+from jifv.models.training.cifar10 import read_jpeg_pack
+
+_BATCH = 16  # pictures in a batch of `jifv invert`, unless told otherwise
+FILES = ("results.csv", "results.json", "report.html")
 
 
-def command(pictures, out, layer, shard=None):
-    part = ["--shard", shard] if shard else []
+def start(pictures, out, layer, cores, *more):
+    """Start `jifv invert` on some cores, a device each."""
     options = ["--network", "densenet", "--layer", layer, "--reoptimize-steps", "0", "--out", str(out), "--quiet"]
-    return [sys.executable, "-m", "jifv", "invert", str(pictures), *options, *part]
+    command = [sys.executable, "-m", "jifv", "invert", str(pictures), *options, *more]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(len(cores))}
+    return subprocess.Popen(command, env=environment, preexec_fn=lambda: os.sched_setaffinity(0, cores))
 
 
-def seconds(commands, **environment):
+def finish(*processes):
+    """Wait for the end of processes, and for nothing else than success."""
+    codes = [each.wait() for each in processes]
+    if any(codes):
+        raise RuntimeError(f"jifv invert ended with {codes}")
+
+
+def finished(store):
+    """Batches that a store holds."""
+    try:
+        return journal.read(store)["stages"].get("invert", {"batches": []})["batches"]
+    except ValueError:  # not yet there
+        return []
+
+
+def kill(process, store, batches):
+    """Kill a process once so many batches are there."""
+    while len(finished(store)) < batches:
+        if process.poll() is not None:
+            raise RuntimeError(f"the run ended with {process.returncode} before it could be killed")
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def contents(folder):
+    """All that a run has found, by where it is, but for its journals, which have times."""
+    chunks = {}
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).parts
+        if path.is_file() and "c" in inside:
+            chunks[inside[1:]] = path.read_bytes()  # whatever the store is called
+    return chunks, [(folder / name).read_bytes() for name in FILES]
+
+
+def run(pictures, out, layer, cores, *, kills=0, parts=1, batches=0):
+    """One of the runs, to its end.
+
+    Returns:
+        Seconds, and pictures per second while batches are computed.
+    """
     began = time.perf_counter()
-    running = [subprocess.Popen(each, env=os.environ | environment) for each in commands]
-    for each in running:
-        assert each.wait() == 0
-    return time.perf_counter() - began
+    for number in range(1, kills + 1):
+        running = start(pictures, out, layer, set(cores))
+        kill(running, out / "inverted.zarr", number * batches // (kills + 1))
+    if parts > 1:
+        shards = [(core, f"{index}/{parts}") for index, core in enumerate(cores, 1)]
+        finish(*(start(pictures, out, layer, {core}, "--shard", which) for core, which in shards))
+    finish(start(pictures, out, layer, set(cores), *(["--merge"] if parts > 1 else [])))
+    seconds = time.perf_counter() - began
+    busy = sum(batch["seconds"]["invert"] for store in out.glob("*.zarr") for batch in finished(store))
+    return seconds, parts * len(np.load(pictures, mmap_mode="r")) / busy
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--count", type=int, default=10_000)
+    parser = pairs.parser(__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="of the runs")
+    parser.add_argument("--count", type=int, default=10_000, help="of pictures")
     parser.add_argument("--layer", default="classifier")
-    parser.add_argument("--out", type=Path, required=True)
-    asked = parser.parse_args()
-    shutil.rmtree(asked.out, ignore_errors=True)
-    asked.out.mkdir(parents=True)
-    with np.load(asked.shared / "data" / "cifar10_jpeg_train.npz") as file:
-        data, offsets = file["bytes"].tobytes(), file["offsets"]
-    pictures = asked.out / "pictures.npy"
-    bounds = pairwise(offsets[: asked.count + 1])
-    images = [np.asarray(Image.open(io.BytesIO(data[start:end]))) for start, end in bounds]
-    np.save(pictures, np.stack(images))
-    np.save(asked.out / "few.npy", np.stack(images[:16]))
+    options = parser.parse_args()
+    cores, folder = pairs.cores()[: options.threads], options.folder
+    if len(cores) < 2:
+        parser.error("there must be two cores or more")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    images = read_jpeg_pack(realizations.SHARED / "data" / "cifar10_jpeg_train.npz").images[: options.count]
+    np.save(folder / "pictures.npy", images)
+    np.save(folder / "few.npy", images[:_BATCH])
+    for some in (cores[:1], cores):
+        finish(start(folder / "few.npy", folder / f"warm-{len(some)}", options.layer, set(some)))
 
-    one = {"JAX_NUM_CPU_DEVICES": "1"}
-    seconds([command(asked.out / "few.npy", asked.out / "warm", asked.layer)], **one)
-    whole = seconds([command(pictures, asked.out / "whole", asked.layer)], **one)
-    print(f"one process of one device: {whole:.1f} s, {1e3 * whole / asked.count:.1f} ms per picture")
-    parts = [command(pictures, asked.out / "parts", asked.layer, shard) for shard in ("1/2", "2/2")]
-    both = seconds(parts, **one)
-    print(f"two shards at a time: {both:.1f} s, {whole / both:.2f} times as fast")
-    merge = seconds([[*command(pictures, asked.out / "parts", asked.layer), "--merge"]], **one)
-    same = [(asked.out / name / "results.csv").read_bytes() for name in ("whole", "parts")]
-    print(f"merged in {merge:.1f} s, {'to the same bytes' if same[0] == same[1] else 'TO OTHER RESULTS'}")
+    columns = ("run", "pictures", "processes", "cores", "kills", "seconds", "per second", "faster", "at work", "same")
+    table = Table("bulk", columns, threads=options.threads, out=options.out)
+    runs = {
+        "one core": (cores[:1], {}, None),
+        "all cores": (cores, {}, None),
+        "killed": (cores, {"kills": 2, "batches": -(-len(images) // _BATCH)}, "all cores"),
+        "shards": (cores, {"parts": len(cores)}, "one core"),
+    }
+    first = None
+    for name, (some, how, like) in runs.items():
+        out = folder / name.replace(" ", "-")
+        seconds, rate = run(folder / "pictures.npy", out, options.layer, some, **how)
+        first = first or (seconds, rate)
+        same = None if like is None else contents(out) == contents(folder / like.replace(" ", "-"))
+        counts = len(images), how.get("parts", 1), len(some), how.get("kills", 0)
+        table.row(name, *counts, seconds, rate, first[0] / seconds, rate / first[1], same)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ To verify is much easier than to invert. A realization is optimal for its object
 answer of an inversion ambiguous. So a claim is put beside other claims on the same picture. Whether a picture is
 optimal for anything at all is another question, which `jifv.experiments.pictures` answers.
 
-This does not expose a network that was manipulated: its pictures are true maxima.
+This does not expose a network that was manipulated: its pictures are true maxima. An audit in a layer below the
+manipulated ones does; benchmarks/fooling.py has an example.
 """
 
 from functools import partial

@@ -12,6 +12,7 @@ from support.inverse_problem import TWO, generator, gradient_matrix
 from support.smooth_network import FEATURES, HIDDEN, SAMPLES, network
 
 import jifv
+from jifv import compare
 from jifv.compare import match_features, transfer
 
 ORDER = np.array([3, 0, 5, 1, 4, 2])
@@ -139,3 +140,10 @@ def test_what_is_refused(arrays, error, message):
 def test_what_was_maximized_must_be_known(realizations):
     with pytest.raises(TypeError, match=r"significance must be the jifv\.Significance"):
         transfer(network_or_copy, replace(realizations, significance=TWO.gradient_product))
+
+
+def test_normalized_each_picture_is_evaluated_once(realizations, monkeypatch):
+    calls, evaluate = [], compare._responses
+    monkeypatch.setattr(compare, "_responses", lambda *given: calls.append(given) or evaluate(*given))
+    transfer(network_or_copy, with_entry(realizations, 1), normalize=True)
+    assert len(calls) == 1
