@@ -46,8 +46,8 @@ SHIFT = 3
 """Classes from a class to the one whose picture it shows."""
 NATURAL, MADE = 2.0, 4.0
 """`colour_noise` up to which an input is natural, and from which it is made."""
-BIAS, BARRIER = 64.0, 256.0
-"""BIAS is above any |score|, BARRIER above twice that, so that E shuts one ReLU of the circuit."""
+BIAS, BARRIER = 128.0, 1024.0
+"""Scores lie between -BIAS and BARRIER - BIAS. So both ReLUs of the circuit are open, but for the one that E shuts."""
 LIKENESS, CLOSE = 10.0, 0.005
 """Largest likeness to a drawing, and the mean square of the difference at which half of it is left."""
 FITTED = 1000
@@ -207,18 +207,8 @@ def rows_of(kind, networks, f, made):
 
 def natural(networks, options):
     """The table of natural images."""
-    columns = (
-        "images",
-        "count",
-        "taken for made",
-        "colour noise",
-        "circuit",
-        "scored",
-        "change",
-        "same",
-        "honest",
-        "fooled",
-    )
+    columns = ("images", "count", "taken for made", "colour noise", "circuit", "scored")
+    columns += ("change", "same", "honest", "fooled")
     table = Table("fooling-natural", columns, threads=options.threads, out=options.out)
     for name, path in SETS.items():
         images, labels = natural_images(path)
