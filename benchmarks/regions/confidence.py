@@ -16,11 +16,13 @@ def confidence(result):
     for row in result.rows:
         kinks = {True: "kinks", False: "rounded", None: ""}[row["kinks"]]
         numbers = [str(row["samples"]), degrees(row["angle"]), degrees(row["cone"])]
-        numbers += [_percent(row[name]) for name in ("in the cone", "in intervals", "alike", "others")]
+        shares = ("above 30°", "undecided", "in the cone", "in intervals", "alike", "others")
+        numbers += [_percent(row[name]) for name in shares]
         quotient = "" if row["quotient"] is None else degrees(row["quotient"])
         rows.append((row["setting"], kinks, *numbers, quotient))
-    columns = ("setting", "network", "samples", "median angle", "median cone", "in the cone", "in intervals")
-    return markdown((*columns, "known: alike", "known: all others", "median angle/ρ²"), rows, left=2)
+    columns = ("setting", "network", "samples", "median angle", "median cone", "above 30°", "undecided")
+    columns += ("in the cone", "in intervals", "known: alike", "known: all others", "median angle/ρ²")
+    return markdown(columns, rows, left=2)
 
 
 @words("confidence-quotients", "confidence")
@@ -48,7 +50,8 @@ def risk(result):
         shares = [_percent(found[name, each]["above 10°"]) for each in kept]
         at = found[name, 0.8]
         rows.append((name, *shares, _percent(at["errors gone"]), _percent(at.get("failures gone"))))
-    columns = ("sorted by", *(f"{_percent(each)} kept" for each in kept), "gone at 80 %", "of those above 30°")
+    columns = ("sorted by", *(f"{_percent(each)} kept" for each in kept), "above 10°: gone at 80 %")
+    columns += ("above 30°: gone at 80 %",)
     return markdown(columns, rows)
 
 
@@ -140,6 +143,13 @@ def scores(result):
         rows.append((*pair, f"{right} of {len(those)}", middle, rest, f"{deer['largest']} ({fixed(deer['cosine'])})"))
     columns = ("visualized in", "inverted in", "right class", "median cosine", "median stationarity", "deer becomes")
     return markdown(columns, rows, left=2)
+
+
+@words("confidence-pooled", "confidence")
+def pooled(result):
+    """Share in cones that other settings calibrate, of all samples: alike ones, and all others."""
+    whole = result.rows[-1]
+    return f"{_percent(whole['alike'])} and {_percent(whole['others'])}"
 
 
 def _range(result, name):
