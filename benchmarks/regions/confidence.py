@@ -12,16 +12,17 @@ from regions.registry import block, words
 @block("confidence", "confidence")
 def confidence(result):
     """Coverage in each setting."""
+    shares = {name: name for name in ("above 30°", "undecided", "in the cone", "in intervals")}
+    shares |= {"alike": "known: alike", "others": "known: all others"}
+    shown = {name: title for name, title in shares.items() if name in result.rows[0]}
     rows = []
     for row in result.rows:
         kinks = {True: "kinks", False: "rounded", None: ""}[row["kinks"]]
         numbers = [str(row["samples"]), degrees(row["angle"]), degrees(row["cone"])]
-        shares = ("above 30°", "undecided", "in the cone", "in intervals", "alike", "others")
-        numbers += [_percent(row[name]) for name in shares]
+        numbers += [_percent(row[name]) for name in shown]
         quotient = "" if row["quotient"] is None else degrees(row["quotient"])
         rows.append((row["setting"], kinks, *numbers, quotient))
-    columns = ("setting", "network", "samples", "median angle", "median cone", "above 30°", "undecided")
-    columns += ("in the cone", "in intervals", "known: alike", "known: all others", "median angle/ρ²")
+    columns = ("setting", "network", "samples", "median angle", "median cone", *shown.values(), "median angle/ρ²")
     return markdown(columns, rows, left=2)
 
 
@@ -45,14 +46,13 @@ def risk(result):
     names = list(dict.fromkeys(row["sorted by"] for row in result.rows))
     kept = sorted({row["kept"] for row in result.rows}, reverse=True)
     found = {(row["sorted by"], row["kept"]): row for row in result.rows}
+    gone = [each for each in ("errors gone", "failures gone") if each in result.rows[0]]
     rows = []
     for name in names:
         shares = [_percent(found[name, each]["above 10°"]) for each in kept]
-        at = found[name, 0.8]
-        rows.append((name, *shares, _percent(at["errors gone"]), _percent(at.get("failures gone"))))
-    columns = ("sorted by", *(f"{_percent(each)} kept" for each in kept), "above 10°: gone at 80 %")
-    columns += ("above 30°: gone at 80 %",)
-    return markdown(columns, rows)
+        rows.append((name, *shares, *(_percent(found[name, 0.8][each]) for each in gone)))
+    columns = ("sorted by", *(f"{_percent(each)} kept" for each in kept))
+    return markdown((*columns, *(f"{each}, at 80 %" for each in gone)), rows)
 
 
 @block("audit-claims", "audit-claims")
@@ -72,7 +72,7 @@ def claims(result):
 @block("audit-pictures", "audit-pictures")
 def pictures(result):
     """Realizations and what is none."""
-    ranks = ("by stationarity", "by cosine", "by gap", "by negative")
+    ranks = [name for name in result.rows[0] if name.startswith("by ")]
     rows = []
     for row in result.rows:
         shown = ["" if row["kind"] == "realizations" else fixed(row[name]) for name in ranks]
@@ -143,13 +143,6 @@ def scores(result):
         rows.append((*pair, f"{right} of {len(those)}", middle, rest, f"{deer['largest']} ({fixed(deer['cosine'])})"))
     columns = ("visualized in", "inverted in", "right class", "median cosine", "median stationarity", "deer becomes")
     return markdown(columns, rows, left=2)
-
-
-@words("confidence-pooled", "confidence")
-def pooled(result):
-    """Share in cones that other settings calibrate, of all samples: alike ones, and all others."""
-    whole = result.rows[-1]
-    return f"{_percent(whole['alike'])} and {_percent(whole['others'])}"
 
 
 def _range(result, name):
