@@ -59,7 +59,9 @@ class Cell:
             self.entries[tested] = np.nanmean(np.where(np.isnan(said.lower), np.nan, inside), axis=1)
 
     def held(self, others):
-        """Which objectives are in cones that other settings calibrate."""
+        """Which objectives are in cones that other settings calibrate; NaN where there are none."""
+        if not others:
+            return np.full(len(self.angle), np.nan)
         quotients = np.sort(np.concatenate([cell.whole.quotients for cell in others]))
         return self.angle <= np.asarray(confidence.cone(self.inversion, confidence.Calibration(quotients)))
 
