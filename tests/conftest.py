@@ -1,5 +1,6 @@
 """What every test file shares: run-time checks of shapes, float64 on request, reference data if any."""
 
+import gc
 import importlib.abc
 import importlib.metadata
 import os
@@ -78,6 +79,13 @@ hypothesis.settings.register_profile(
     "ci", deadline=None, suppress_health_check=_EXPECTED, derandomize=True, database=None, print_blob=True
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_collection_finish(session):
+    """Leave what was imported and collected out of every later collection of garbage: a seventh of a test's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def pytest_configure(config):

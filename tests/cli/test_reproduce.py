@@ -74,18 +74,19 @@ def test_help_names_every_option_and_experiment():
         assert name in text
 
 
-def test_prints_tables_and_writes_files(toy, tmp_path):
-    size = ("--adam-steps", 10, "--lbfgs-steps", 5, "--samples", 8, "--reoptimize-steps", 2)
-    result = reproduce("toy", "--out", tmp_path / "a", *size, "--power", 0, "--seed", 3)
+def test_prints_tables_and_writes_files(toy, computed, tmp_path):
+    # Other numbers than the preset's, and those of the study `powers`: compiled before.
+    size = ("--adam-steps", 2, "--lbfgs-steps", 1, "--reoptimize-steps", 1, "--samples", 10, "--batch-size", 2)
+    result = reproduce("toy", "--preset", "paper", "--out", tmp_path / "a", *size, "--power", 0, "--seed", 3)
     assert result.exit_code == 0, result.output
     for words in ("angle to the target", "β0", "SSIM", "seconds per sample", "report.html"):
         assert words in result.output.replace("\n", "")
     summary = read(tmp_path / "a")
     [cell] = summary["cells"]
-    assert (summary["study"], summary["preset"]) == ("toy", "quick")
+    assert (summary["study"], summary["preset"]) == ("toy", "paper")
     assert summary["weights"] == {"toy": TOYS["toy"].digest}
-    assert (cell["samples"], cell["canonical"], cell["power"], cell["seed"]) == (8, 2, 0.0, 3)
-    assert (cell["adam_steps"], cell["lbfgs_steps"], cell["reoptimize_steps"], cell["batch_size"]) == (10, 5, 2, 2)
+    assert (cell["samples"], cell["canonical"], cell["power"], cell["seed"]) == (10, 2, 0.0, 3)
+    assert (cell["adam_steps"], cell["lbfgs_steps"], cell["reoptimize_steps"], cell["batch_size"]) == (2, 1, 1, 2)
     assert (tmp_path / "a" / "toy.zarr" / "realize").is_dir()
 
 

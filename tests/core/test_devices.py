@@ -56,6 +56,13 @@ def on_one_device():
         return run(UNEVEN, network(scores), progress=False)
 
 
+def test_an_experiment_in_float64_is_float64(on_one_device, x64):
+    assert on_one_device.objectives.dtype == np.float64
+    assert on_one_device.realized.prediction.dtype == on_one_device.calibrated.prediction.dtype == np.float64
+    assert on_one_device.realized.images.dtype == on_one_device.realized.singular_values.dtype == np.float64
+    assert jax.config.jax_enable_x64
+
+
 def assert_same_but_for_rounding(path, expected, devices):
     with np.load(path) as found:
         assert found["devices"] == devices

@@ -200,10 +200,3 @@ def test_no_more_canonical_objectives_than_features():
     many = problem_of(short(samples=40, canonical=10), network(scores))
     assert many.canonical.sum() == FEATURES  # and not a quarter of 40
     np.testing.assert_array_equal(many.objectives[-FEATURES:], np.eye(FEATURES))
-
-
-def test_float64_runs(x64):
-    exact = run(short(lbfgs_steps=0), network(scores))  # L-BFGS in float64 is that of test_visualization.py
-    assert exact.objectives.dtype == np.float64
-    assert jax.config.jax_enable_x64
-    assert exact.realized.prediction.dtype == np.float64
