@@ -256,15 +256,16 @@ def test_dark_and_narrow(visit, lone_path):
     assert box["x"] + box["width"] <= 400
 
 
-def test_two_thousand_samples(visit, tmp_path):
-    cells = [fake(Experiment("a", "densenet", "block8", samples=2000, features=8), side=8)]
+@pytest.mark.parametrize("samples", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_many_samples(visit, tmp_path, samples):
+    cells = [fake(Experiment("a", "densenet", "block8", samples=samples, features=8), side=8)]
     tab = visit(written(tmp_path, cells))
     assert tab.locator(".card").count() == 60
     choose(tab, "sort", "angle")
     choose(tab, "order", "-1")
     angles = [value if value is not None else np.nan for value in cells[0].evaluation.angles["prediction_on_v"]]
     assert order(tab)[:100] == np.argsort(-np.array(angles), kind="stable")[:100].tolist()
-    assert tab.locator(".point").count() == 2000
+    assert tab.locator(".point").count() == samples
 
 
 # The page of people's own pictures.
