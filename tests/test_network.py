@@ -107,7 +107,7 @@ def test_networks_of_the_papers(name):
         module = torch_families.random_network(name, builders=torch_families.FULL)
     else:
         module = hugging_face(name, classes=10, **torch_families.FULL_CONFIGURATIONS[name])
-    network = brought_over(module, 64)
+    network = brought_over(module, 128 if name == "swin" else 64)  # windows of four patches in all four stages
     check(module, network, np.float32, 1e-5)
     with jax.enable_x64(True):
         check(module, network, np.float64, PRECISION.get(name, 1e-10))

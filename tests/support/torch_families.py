@@ -233,9 +233,9 @@ FULL_CONFIGURATIONS = {
     "resnet": {},
     "convnext": {"layer_scale_init_value": 0.5},
     "vit": {"image_size": 64},
-    "swin": {"image_size": 64, "window_size": 4},
+    "swin": {"image_size": 128, "window_size": 4},
 }
-"""The defaults of `transformers`: ResNet-50, ConvNeXt-T, ViT-B/16 and Swin-T, for images of 64×64."""
+"""The defaults of `transformers`: ResNet-50, ConvNeXt-T, ViT-B/16 and Swin-T, for images smaller than 224×224."""
 
 
 def hugging_face(name, classes=5, **configuration):
