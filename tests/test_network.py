@@ -70,7 +70,7 @@ def ours(network, x):
         scores, pull = jax.vjp(network, x)
         return scores, jax.vmap(pull)(jnp.eye(len(scores)))[0], pull(jnp.arange(1.0, len(scores) + 1))[0]
 
-    return jax.jit(run, compiler_options=QUICKLY)(x)
+    return jax.jit(run, compiler_options=(jifv.compiler_options() or {}) | QUICKLY)(x)
 
 
 def relative(found, expected):

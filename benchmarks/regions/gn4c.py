@@ -68,11 +68,11 @@ def kinks(result):
     )
 
 
-@block("kinks-projected", "kinks")
-def kinks_projected(result):
+@block("kinks-projected", "kinks", "kinks-gn4c")
+def kinks_projected(*results):
     """Inversion without smoothing, with the gradients of active kinks projected away, and what must not help."""
     rows = []
-    for row in result.rows:
+    for row in (row for result in results for row in result.rows):
         angles = [degrees(row[name]) for name in ("as it is", "projected", "random")]
         gaps = [fixed(row[name]) for name in ("gap", "gap, projected", "gap, random")]
         pairs = [f"{angle}, {gap}" for angle, gap in zip(angles, gaps, strict=True)]

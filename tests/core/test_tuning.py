@@ -78,10 +78,31 @@ def test_steps_and_inversions_are_compiled_so(cores, monkeypatch):
 
 
 def test_as_many_devices_as_cores_multiply_as_xla_likes(monkeypatch):
+    expected = tuning._SUMS_BY_XLA if jax.__version_info__ < (0, 11) else None
     monkeypatch.setattr(tuning, "usable_cores", lambda: 1)
-    assert jifv.compiler_options() is None
+    assert jifv.compiler_options() == expected
     monkeypatch.setattr(tuning, "usable_cores", lambda: 2)
-    assert jifv.compiler_options(Mesh(np.array(jax.devices()[:1] * 2), ("samples",))) is None
+    assert jifv.compiler_options(Mesh(np.array(jax.devices()[:1] * 2), ("samples",))) == expected
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_sums_of_a_jacobian_are_right(cores, monkeypatch):
+    """Of two normalizations in a row, in more rows than are summed one by one."""
+
+    def normalized(x):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5)
+
+    def rows(x, cotangents):
+        return jax.vmap(jax.vjp(lambda x: normalized(normalized(x)), x)[1])(cotangents)[0]
+
+    monkeypatch.setattr(tuning, "usable_cores", lambda: cores)
+    rng = np.random.default_rng(0)
+    arrays = rng.normal(size=(1024, 96)), rng.normal(size=(4, 1024, 96))
+    found = jax.jit(rows, compiler_options=jifv.compiler_options())(*(each.astype(np.float32) for each in arrays))
+    with jax.enable_x64(True):
+        expected = np.asarray(rows(*(jnp.asarray(each.astype(np.float32), jnp.float64) for each in arrays)))
+    assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
 
 
 def test_an_xla_that_does_not_know_the_option_is_not_given_it(monkeypatch):
