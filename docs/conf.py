@@ -37,7 +37,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(Array|ArrayLike|Float|Int|Bool|Key|UInt8|UInt32|PRNGKeyArray|ScalarLike|DTypeLike)"),
     (r"py:.*", r"(Any|Callable|Sequence|Mapping|Literal|Path|PathLike|Mesh)"),
     # Parts of a state or a result that no public module exports: what holds them describes them.
-    (r"py:class", r"(Best|Bracket|Graph|Tokens|Weights|_Function)"),
+    (r"py:class", r"(Best|Bracket|Graph|Program|Tokens|Weights|_Function)"),
     (r"py:exc", r"(Import|Type|Value|NotImplemented|FileNotFound|Overflow|OS|Runtime)\w*"),
 ]
 
