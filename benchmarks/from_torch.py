@@ -54,7 +54,7 @@ def main():
     parser = pairs.parser(__doc__, named=True)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--size", type=int, default=networks.TAPS[NAME].size, help="side of the input")
-    parser.add_argument("--torch-rows", type=int, default=32, help="rows at once in PyTorch's Jacobian")
+    parser.add_argument("--torch-rows", type=int, default=32, help="rows that PyTorch computes, 32 or more")
     options = parser.parse_args()
     report = pairs.Report("from_torch", options)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,8 +74,7 @@ def main():
         sides = [
             jacobian.side("ours", jacobian.ours, NAME, path, size, None),
             jacobian.side("from_torch", rows, NAME, path, size),
-            # Contiguous: with channels last, torch.func took more than five minutes without AVX-512.
-            jacobian.side(f"torch.func, {count} rows at once", jacobian.vmap_over_vjp, *case),
+            # Not torch.func: without AVX-512 it takes minutes, on one core.
             jacobian.side("PyTorch, loop", jacobian.loop, *case, scale=features / count, note=note),
         ]
         turns = min(3, options.rounds)  # of ten seconds and more
