@@ -1,12 +1,16 @@
 """Compare networks: visualize in one, invert in another.
 
     python benchmarks/compare.py --keep runs/realizations --out benchmarks/results
+    python benchmarks/compare.py --keep runs/realizations --parts googlenet --out benchmarks/results
 
 `compare-copy`: realizations of the first 32 filters of dense3 of DenseNet (rounded kinks, sparse objectives), inverted
 in a copy whose features are permuted and 0.1 to 10 times as large. A row for every number of samples used: how many
-features are found, and the median and worst relative error of their lengths, of which only ratios are known. Then the
-control, the network that never saw a deer in place of the copy: how many features match their own index, and the mean
-similarity of matched features.
+features are found, how many of those that are not dead in each of them, and the median and worst relative error of
+their lengths, of which only ratios are known. Then the control, the network that never saw a deer in place of the copy:
+how many features match their own index, and the mean similarity of matched features.
+
+`compare-copy-googlenet`: the same copy of all 512 filters of GoogLeNet's inception4c at 112×112, which takes BVLC's
+weights, and realizations that audit.py uses as well.
 
 `compare-scores`: every class score visualized in one DenseNet (rounded kinks, k = 2) and inverted in another, on the
 critical space of that. A row per pair and class: the largest class of the direction that is found, the cosine on V
@@ -24,7 +28,7 @@ import jifv
 from jifv import compare
 from jifv.models import load
 
-BASE = "dense3-32"
+BASE, LARGE = "dense3-32", "gn4c-112"
 TRANSFER = {"dead_tolerance": 0.02, "normalize": True, "progress": True}
 CHECKPOINT = "weights/densenet_bc_100_12_cifar10.npz"
 NETWORKS = {
@@ -59,11 +63,17 @@ def visualization(made):
     )
 
 
-def copies(options):
-    """A permuted and rescaled copy, and a network that is none."""
-    made = realizations.realizations(BASE, options.keep)
-    rows = {name: array[: options.samples] for name, array in list(made._asdict().items())[1:]}
-    made = made._replace(**rows)
+COPY = ("network", "samples", "features", "alive", "right", "median error", "worst error", "similarity")
+
+
+def kept(base, options):
+    """Some realizations of a setting."""
+    made = realizations.realizations(base, options.keep)
+    return made._replace(**{name: array[: options.samples] for name, array in list(made._asdict().items())[1:]})
+
+
+def copies(made, table):
+    """A permuted and rescaled copy."""
     f = realizations.problem(made.setting).f
     features = made.response.shape[1]
     rng = np.random.default_rng(0)
@@ -72,23 +82,33 @@ def copies(options):
     def copy(p):
         return f(p)[order] * jnp.asarray(lengths, p.dtype)
 
-    columns = ("network", "samples", "features", "right", "median error", "worst error", "similarity")
-    table = Table("compare-copy", columns, threads=options.threads, out=options.out)
     expected = np.argsort(order)
     seen = compare.transfer(copy, visualization(made), **TRANSFER)
     for samples in sorted({*(4, 8, 16, 32), len(made.response)} & {*range(len(made.response) + 1)}):
         found = compare.match_features(seen.gradients[:samples], seen.seen[:samples])
+        alive = _alive(seen.seen[:samples])
         right = (found.feature == expected) & np.isfinite(found.scale)
         ratio = found.scale[right] / lengths[expected][right]  # up to a common factor, of those that were found
         error = np.abs(ratio / np.exp(np.mean(np.log(ratio))) - 1)
         alike = float(np.mean(found.similarity[np.arange(features), found.feature]))
-        table.row("copy", samples, features, int(right.sum()), float(np.median(error)), float(np.max(error)), alike)
+        errors = float(np.median(error)), float(np.max(error))
+        table.row("copy", samples, features, alive, int(right.sum()), *errors, alike)
+
+
+def control(made, table):
+    """A network that is no copy."""
+    features = made.response.shape[1]
     other, _ = response("densenet-no-deer", features, jifv.max_mean(), "dense3", jifv.pixels((32, 32, 3), std=0.5))
     seen = compare.transfer(other, visualization(made), **TRANSFER)
     found = compare.match_features(seen.gradients, seen.seen)
     right = int(np.sum(found.feature == np.arange(features)))
     alike = float(np.mean(found.similarity[np.arange(features), found.feature]))
-    table.row("densenet-no-deer", len(made.response), features, right, None, None, alike)
+    table.row("densenet-no-deer", len(made.response), features, _alive(seen.seen), right, None, None, alike)
+
+
+def _alive(gradients):
+    """How many features have a part in any sample; inversion leaves out those that are dead."""
+    return int(np.sum(np.any(np.asarray(gradients) != 0, axis=0)))
 
 
 def scores(options):
@@ -120,10 +140,15 @@ def main():
     parser.add_argument("--size", type=int, default=32, help="of the input, for class scores")
     parser.add_argument("--steps", type=int, default=300, help="of Adam, for class scores")
     parser.add_argument("--std", type=float, default=0.01, help="of the start, for class scores")
-    parser.add_argument("--parts", nargs="+", choices=("copy", "scores"), default=["copy", "scores"])
+    parser.add_argument("--parts", nargs="+", choices=("copy", "scores", "googlenet"), default=["copy", "scores"])
     options = parser.parse_args()
+    how = {"threads": options.threads, "out": options.out}
     if "copy" in options.parts:
-        copies(options)
+        made, table = kept(BASE, options), Table("compare-copy", COPY, **how)
+        copies(made, table)
+        control(made, table)
+    if "googlenet" in options.parts:
+        copies(kept(LARGE, options), Table("compare-copy-googlenet", COPY, **how))
     if "scores" in options.parts:
         scores(options)
 

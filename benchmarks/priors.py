@@ -77,10 +77,16 @@ class Rows:
         print("angles", np.round(np.sort(angles), 3), "on the floor", np.flatnonzero(~off))
 
 
-def settings(steps):
+def settings(options):
     import jifv
 
-    return jifv.Settings(adam_steps=steps, lbfgs_steps=0, learning_rate=0.05, anneal=0.7)
+    return jifv.Settings(
+        adam_steps=options.steps,
+        lbfgs_steps=0,
+        learning_rate=options.rate,
+        anneal=0.7,
+        redirected_steps=options.redirected_steps,
+    )
 
 
 def invert(f, realizations, **how):
@@ -100,7 +106,7 @@ def with_priors(options, features):
 
     f, _, targets, start = problem(options, features)
     rows = Rows(options, features, targets)
-    found = jifv.visualize(f, start, targets, priors=usual(), settings=settings(options.steps), progress=True)
+    found = jifv.visualize(f, start, targets, priors=usual(), settings=settings(options), progress=True)
     rows.add("priors", options.steps, "with the priors", found, invert(f, found))
     rows.add("priors", options.steps, "priors ignored", found, invert(f, found, priors=()))
 
@@ -110,7 +116,7 @@ def zero(options, features):
 
     f, _, targets, start = problem(options, features)
     rows = Rows(options, features, targets)
-    found = jifv.visualize(f, start, targets, settings=settings(options.steps), progress=True)
+    found = jifv.visualize(f, start, targets, settings=settings(options), progress=True)
     rows.add("no priors", options.steps, "none", found, invert(f, found))
     rows.add("no priors", options.steps, "asked for two", found, invert(f, found, priors=usual()))
 
@@ -135,7 +141,7 @@ def each(options, features):
         priors.distance(2, f.network, seed),
         priors.Prior(lambda x: jnp.mean((x[..., :1] - x[..., 1:]) ** 2), 30, name="colour"),
     ):
-        found = jifv.visualize(f, start, targets, priors=[prior], settings=settings(options.steps), progress=True)
+        found = jifv.visualize(f, start, targets, priors=[prior], settings=settings(options), progress=True)
         rows.add(prior.name, options.steps, "with the prior", found, invert(f, found))
         rows.add(prior.name, options.steps, "prior ignored", found, invert(f, found, priors=()))
 
@@ -155,7 +161,7 @@ def transformations(options, features):
     f, _, targets, start = problem(options, features)
     rows = Rows(options, features, targets)
     six = transform.fixed(tau(), jax.random.split(jax.random.key(5), 6))
-    found = jifv.visualize(f, start, targets, transformations=six, settings=settings(options.steps), progress=True)
+    found = jifv.visualize(f, start, targets, transformations=six, settings=settings(options), progress=True)
     plain = {"significance": found.significance}
     rows.add("6 fixed", options.steps, "ignored", found, invert(f, found.parameters, **plain))
     mean = transform.mean_response(f, six)
@@ -172,7 +178,7 @@ def anew(options, features):
     f, _, targets, start = problem(options, features)
     rows = Rows(options, features, targets)
     many = transform.anew(tau(), jax.random.key(5), draws=options.draws)
-    found = jifv.visualize(f, start, targets, transformations=many, settings=settings(options.steps), progress=True)
+    found = jifv.visualize(f, start, targets, transformations=many, settings=settings(options), progress=True)
     case = f"{options.draws} in every step"
     rows.add(case, options.steps, "ignored", found, invert(f, found.parameters, significance=found.significance))
     for draws in options.inverted_with:
@@ -194,7 +200,7 @@ def stored(options, features):
 
     f, phi, targets, start = problem(options, features)
     rows = Rows(options, features, targets)
-    found = jifv.visualize(f, start, targets, settings=settings(options.steps), progress=True)
+    found = jifv.visualize(f, start, targets, settings=settings(options), progress=True)
     plain = {"significance": found.significance}
     rows.add("stored", options.steps, "float32", found, invert(f, found))
     images = np.asarray(jax.vmap(phi.apply)(found.parameters))
@@ -245,6 +251,8 @@ def main():
     parser.add_argument("--features", nargs="+", type=int, default=[32])
     parser.add_argument("--objectives", type=int, default=8)
     parser.add_argument("--steps", type=int, default=300, help="of Adam")
+    parser.add_argument("--rate", type=float, default=0.05, help="learning rate of Adam")
+    parser.add_argument("--redirected-steps", type=int, default=0, help="of them with gradients for dead features, too")
     parser.add_argument("--draws", type=int, default=2, help="in every step, of the case `anew`")
     parser.add_argument("--inverted-with", nargs="+", type=int, default=[4, 8, 16, 32, 64], help="draws, of `anew`")
     parser.add_argument("--independent", action="store_true", help="draws as well, of `anew`")

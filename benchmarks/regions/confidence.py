@@ -83,6 +83,19 @@ def pictures(result):
     return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
 
 
+@block("audit-photographs", "audit-photographs")
+def photographs(result):
+    """Realizations of GoogLeNet and what is none."""
+    ranks = ("by stationarity", "by cosine", "by gap", "by negative")
+    rows = []
+    for row in result.rows:
+        shown = ["" if row["kind"] == "realizations" else fixed(row[name]) for name in ranks]
+        numbers = significant(row["stationarity"], 2), _percent(row["called"])
+        rows.append((f"{row['side']}×{row['side']}", row["kind"], str(row["pictures"]), *numbers, *shown))
+    columns = ("input", "picture", "pictures", "median stationarity", "called optimal for nothing")
+    return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows, left=2)
+
+
 @block("fooling", "fooling")
 def fooling(result):
     """Networks that deceive, seen by an audit of them and by one in the layer below."""
