@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from jifv._core.check import check_floats
 from jifv._visualize.result import Visualization, unpacked
@@ -170,6 +169,8 @@ def match_features(
         raise ValueError(f"gradients and seen must be finite for at least one sample, got none of {len(a)}")
     a, b = a[finite], b[finite]
     similarity = _columns(a).T @ _columns(b)
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     rows, columns = linear_sum_assignment(similarity, maximize=True)
     feature = np.full(a.shape[1], -1)
     feature[rows] = columns

@@ -7,8 +7,8 @@ long does not hold up the rest.
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,7 @@ from jifv._visualize.settings import Settings
 from jifv._visualize.state import Best, Bracket, State
 from jifv.response import Response
 
-with warnings.catch_warnings():
-    # JAXopt announces at its import that it is no longer maintained, on which no user of ours can act.
-    warnings.simplefilter("ignore", DeprecationWarning)
+if TYPE_CHECKING:
     import jaxopt
 
 # Constants of the Wolfe conditions, trials after which a line search has failed (when bisection has shrunk the step
@@ -137,14 +135,14 @@ def _update(state: State, moved: Array, value: Array, gradient: Array) -> State:
     )
 
 
-def _solver(loss: Callable, settings: Settings, step: Callable | float = 1.0) -> jaxopt.LBFGS:
+def _solver(loss: Callable, settings: Settings, step: Callable | float = 1.0) -> "jaxopt.LBFGS":
     """Return an L-BFGS that takes the given step without a line search of its own.
 
     JAXopt's line searches run inside an iteration, so that under `vmap` every sample waits for the slowest: on a
     small ReLU network two gradients of the batch per iteration (zoom), 25 (Hager-Zhang), where a search of each
     sample's own takes 1.2 (benchmarks/lbfgs.py).
     """
-    return jaxopt.LBFGS(
+    return _jaxopt().LBFGS(
         loss,
         value_and_grad=True,
         stepsize=step,
@@ -152,6 +150,16 @@ def _solver(loss: Callable, settings: Settings, step: Callable | float = 1.0) ->
         implicit_diff=False,
         jit=False,
     )
+
+
+@cache
+def _jaxopt():
+    # With SciPy's optimizers it is a quarter of what importing jifv would take.
+    with warnings.catch_warnings():
+        # JAXopt announces at its import that it is no longer maintained, on which no user of ours can act.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import jaxopt
+    return jaxopt
 
 
 def _judge(bracket: Bracket, old: Any, new: Any, step: Array) -> tuple[Bool[Array, ""], Bracket]:

@@ -12,6 +12,7 @@ from support.command import call, said
 from support.toy import TOY, TOYS, load, network
 
 import jifv.cli.reproduce
+import jifv.experiments.report.figures
 import jifv.experiments.run
 from jifv.experiments.estimate import Step
 from jifv.experiments.studies import STUDIES, Study, grid, smaller
@@ -31,7 +32,7 @@ def put_in(monkeypatch):
     }
     monkeypatch.setattr(jifv.cli.reproduce, "STUDIES", studies)
     monkeypatch.setattr(jifv.cli.reproduce, "network_of", load)
-    monkeypatch.setattr(jifv.experiments.report.files.figures, "for_study", lambda *_: {})
+    monkeypatch.setattr(jifv.experiments.report.figures, "for_study", lambda *_: {})
     return studies
 
 

@@ -11,6 +11,7 @@ from support.drawn import (
 from support.fake_results import changed, fake, lose
 
 from jifv.experiments.report import figures, figures_images
+from jifv.experiments.report.picture import picture
 
 
 def test_gallery_has_images_and_the_largest_weights():
@@ -80,8 +81,8 @@ def test_columns_with_other_targets_are_refused(parametrized):
 
 def test_rgb_is_shown_as_it_is_and_grey_is_grey():
     image = np.random.default_rng(0).uniform(-0.2, 1.2, (2, 3, 4, 3)).astype(np.float32)
-    np.testing.assert_array_equal(figures_images.picture(image), np.clip(image, 0, 1))
-    grey = figures_images.picture(image[..., :1])
+    np.testing.assert_array_equal(picture(image), np.clip(image, 0, 1))
+    grey = picture(image[..., :1])
     assert grey.shape == (2, 3, 4, 3)
     np.testing.assert_array_equal(grey[..., 2], np.clip(image[..., 0], 0, 1))
 
@@ -91,15 +92,15 @@ def test_frames_are_shown_by_their_normals_where_the_mask_is(channels):
     frame = np.zeros((1, 3, channels))
     frame[0, :, 0] = 1, 0, -1
     frame[0, :, 1:4] = -1, 0.5, 1
-    shown = figures_images.picture(frame)
+    shown = picture(frame)
     np.testing.assert_allclose(shown[0], [[0, 0.75, 1], [0, 0.375, 0.5], [0, 0, 0]])
 
 
 def test_nan_is_black():
-    assert not figures_images.picture(np.full((2, 2, 3), np.nan)).any()
+    assert not picture(np.full((2, 2, 3), np.nan)).any()
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 2), (4, 4, 4), (4, 3)])
 def test_other_channels_are_refused(shape, unchecked):
     with pytest.raises(ValueError, match=r"images must have shape .* with 1, 3, 5 or 6 channels, got"):
-        figures_images.picture(np.zeros(shape))
+        picture(np.zeros(shape))

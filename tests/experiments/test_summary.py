@@ -7,7 +7,7 @@ import pytest
 from support.fake_results import changed
 from support.toy import FEATURES, TOY
 
-from jifv.experiments.report import files, tables
+from jifv.experiments.report import figures, files, tables
 from jifv.experiments.report import summary as report
 from jifv.experiments.results import OBJECTIVES
 from jifv.experiments.studies import Study, grid, smaller
@@ -27,7 +27,7 @@ def write(results, folder, figure="scatter"):
 @pytest.fixture
 def undrawn(monkeypatch):
     """No figures, which take most of the time."""
-    monkeypatch.setattr(files.figures, "for_study", lambda *_: {})
+    monkeypatch.setattr(figures, "for_study", lambda *_: {})
 
 
 @pytest.fixture(scope="module")

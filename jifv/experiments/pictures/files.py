@@ -19,8 +19,8 @@ from jifv.experiments.options import BY_NAME
 from jifv.experiments.pictures.judging import strongest
 from jifv.experiments.pictures.legend import AT_RANDOM, AUDITED, INVERTED, ON_SPACE, REOPTIMIZED, VISUALIZED
 from jifv.experiments.pictures.results import Audited, Inverted, Visualized, counted
-from jifv.experiments.report import embed, figures, figures_audit
-from jifv.experiments.report.figures_images import picture
+from jifv.experiments.report import embed
+from jifv.experiments.report.picture import picture
 from jifv.experiments.report.tables import csv_text
 from jifv.experiments.setting import Setting
 from jifv.visualization import Settings
@@ -143,6 +143,9 @@ def write_audited(found: Audited, folder: Path, image: Callable[[int], Float[np.
         folder: Where to.
         image: Returns a picture by its index.
     """
+    # Matplotlib is slow to import, and `jifv --help` need not wait for it.
+    from jifv.experiments.report import figures, figures_audit
+
     folder.mkdir(parents=True, exist_ok=True)
     rows, cards, drawn = [], [], []
     unit = _unit(found.response)

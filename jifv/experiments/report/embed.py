@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from jifv.experiments.report.figures_images import picture
+from jifv.experiments.report.picture import picture
 
 PIXEL_ART = 48
 """Images up to this size keep every pixel."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jifv._core.files import replace_durably
-from jifv.experiments.report import figures, page
+from jifv.experiments.report import page
 from jifv.experiments.report.summary import samples, summary
 from jifv.experiments.report.tables import Table, csv_text, markdown, settings, tables, timings
 from jifv.experiments.results import Results
@@ -42,6 +42,9 @@ def write(
     Returns:
         The summary, as in `summary.json`.
     """
+    # Matplotlib is slow to import, and `jifv --help` need not wait for it.
+    from jifv.experiments.report import figures
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     report = summary(study, cells, name=name, preset=preset, weights=weights)
