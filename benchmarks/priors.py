@@ -95,10 +95,10 @@ def invert(f, realizations, **how):
     return jifv.invert_batch(f, realizations, dead_tolerance=0.02, progress=True, **how)
 
 
-def usual():
+def usual(options):
     from jifv import priors
 
-    return (priors.smoothness(100), priors.l2(30))
+    return (priors.smoothness(100 * options.strength), priors.l2(30 * options.strength))
 
 
 def with_priors(options, features):
@@ -106,7 +106,7 @@ def with_priors(options, features):
 
     f, _, targets, start = problem(options, features)
     rows = Rows(options, features, targets)
-    found = jifv.visualize(f, start, targets, priors=usual(), settings=settings(options), progress=True)
+    found = jifv.visualize(f, start, targets, priors=usual(options), settings=settings(options), progress=True)
     rows.add("priors", options.steps, "with the priors", found, invert(f, found))
     rows.add("priors", options.steps, "priors ignored", found, invert(f, found, priors=()))
 
@@ -118,7 +118,7 @@ def zero(options, features):
     rows = Rows(options, features, targets)
     found = jifv.visualize(f, start, targets, settings=settings(options), progress=True)
     rows.add("no priors", options.steps, "none", found, invert(f, found))
-    rows.add("no priors", options.steps, "asked for two", found, invert(f, found, priors=usual()))
+    rows.add("no priors", options.steps, "asked for two", found, invert(f, found, priors=usual(options)))
 
 
 def each(options, features):
@@ -251,6 +251,7 @@ def main():
     parser.add_argument("--features", nargs="+", type=int, default=[32])
     parser.add_argument("--objectives", type=int, default=8)
     parser.add_argument("--steps", type=int, default=300, help="of Adam")
+    parser.add_argument("--strength", type=float, default=1.0, help="factor of the priors' weights")
     parser.add_argument("--rate", type=float, default=0.05, help="learning rate of Adam")
     parser.add_argument("--redirected-steps", type=int, default=0, help="of them with gradients for dead features, too")
     parser.add_argument("--draws", type=int, default=2, help="in every step, of the case `anew`")
