@@ -62,9 +62,9 @@ def _convolve_backward(saved, cotangent):
 convolve.defvjp(_convolve_forward, _convolve_backward, symbolic_zeros=True)
 
 
-def _kernel_gradient(x, cotangent, window):
+def _kernel_gradient(x, cotangent, window, convolution=_direct):
     kernel = jnp.zeros((*window, x.shape[-1], cotangent.shape[-1]), x.dtype)
-    _, pull = jax.vjp(lambda kernel: _direct(x, kernel), kernel)
+    _, pull = jax.vjp(lambda kernel: convolution(x, kernel), kernel)
     return pull(cotangent)[0]
 
 
@@ -163,12 +163,16 @@ def _strided(x, kernel, stride):
 
 
 def _strided_forward(x, kernel, stride):
-    return strided_convolve(x, kernel, stride), (x, kernel)
+    trained = () if kernel.perturbed else None
+    x, kernel = custom_vjp_primal_tree_values((x, kernel))
+    return strided_convolve(x, kernel, stride), (x, kernel, trained)
 
 
 def _strided_backward(stride, saved, cotangent):
-    x, kernel = saved
-    _, pull_kernel = jax.vjp(lambda k: _strided(x, k, stride), kernel)
+    x, kernel, trained = saved
+    of_kernel = None
+    if trained is not None:
+        of_kernel = _kernel_gradient(x, cotangent, kernel.shape[:2], partial(_strided, stride=stride))
     batch, height, width, channels = x.shape
     window, _, _, features = kernel.shape
     half = window // 2
@@ -184,7 +188,7 @@ def _strided_backward(stride, saved, cotangent):
     rows, columns = cotangent.shape[1:3]
     blocks = blocks.reshape(batch, rows, columns, stride, stride, channels).transpose(0, 1, 3, 2, 4, 5)
     gradient = blocks.reshape(batch, rows * stride, columns * stride, channels)[:, :height, :width]
-    return gradient, *pull_kernel(cotangent)
+    return gradient, of_kernel
 
 
-strided_convolve.defvjp(_strided_forward, _strided_backward)
+strided_convolve.defvjp(_strided_forward, _strided_backward, symbolic_zeros=True)
