@@ -54,9 +54,11 @@ def run(
         store = Store.in_memory(experiment.samples, experiment.batch_size)
 
     for batch in store.missing("realize"):
-        done, seconds = _realize(experiment, problem, store.rows(batch), progress)
-        store.write("realize", batch, done.arrays(), seconds, **how)
-    realized = Realized(**store.read("realize"))
+        rows = store.rows(batch)
+        done, seconds = _realize(experiment, problem, rows, progress)
+        # The targets, which the seed makes anyway, for whoever reads the store alone.
+        store.write("realize", batch, done.arrays() | {"objectives": problem.objectives[rows]}, seconds, **how)
+    realized = Realized(**{name: array for name, array in store.read("realize").items() if name != "objectives"})
     if realized.finite.sum() < 2:
         raise FloatingPointError(f"only {realized.finite.sum()} realizations are finite: are the network's weights?")
     calibrated, calibration_seconds = _calibrate(experiment, problem, realized)

@@ -126,6 +126,7 @@ def test_resumed_run_gives_the_same_numbers(tmp_path):
         run(cell, net, store=stopped)
     same(run(cell, net, store=store()), whole)
     same(run(cell, net, store=store()), whole)  # and once more, with nothing left to do
+    np.testing.assert_array_equal(store().read("realize")["objectives"], whole.objectives)
 
 
 def _stop_after(write, count):
