@@ -168,8 +168,8 @@ def checkpoint(shared):
     return accuracy
 
 
-def test_public_checkpoint_on_200_images(checkpoint):
-    assert checkpoint(0, 200) >= 0.93
+def test_public_checkpoint_on_100_images(checkpoint):
+    assert checkpoint(0, 100) >= 0.93
 
 
 @pytest.mark.slow
