@@ -33,6 +33,7 @@ def test_features_of_a_copy_are_found_at_their_new_places(compared):
     assert [row["feature_1"] for row in found] == COPY
     assert f"feature 0: optimal for {COPY[0]} (" in result.output
     assert (folder / "visualized" / "report.html").is_file()
+    assert '["visualized in","toy, scores"]' in (folder / "report.html").read_text()
     again = call("compare", "toy", "copy", "--adam-steps", 120, "--smoothing", 0, "--out", folder, "--quiet")
     assert (again.exit_code, again.output) == (0, "")
 

@@ -71,6 +71,7 @@ def write_inverted(
     folder: Path,
     image: Callable[[int], Float[np.ndarray, "h w c"]],
     reoptimized: Callable[[int], Sequence[Float[np.ndarray, "h w c"]]],
+    origin: Setting | None = None,
 ) -> None:
     """Write `results.csv`, `results.json` and `report.html`.
 
@@ -79,6 +80,7 @@ def write_inverted(
         folder: Where to.
         image: Returns a picture by its index.
         reoptimized: Returns what became of it by re-optimization for prediction and response; none if it was not done.
+        origin: In which the pictures were visualized, if that is known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -129,6 +131,8 @@ def write_inverted(
     if len(found) > _MOST:
         title += f", the first {_MOST}"
     facts = [*_facts(found.setting), ("critical space V", dimension)]
+    if origin is not None:
+        facts.insert(0, ("visualized in", f"{origin.network}, {origin.layer}"))
     keys = ["stationarity", "gap", "cos(r, v)"]
     terms = INVERTED | (AT_RANDOM if compared else {})
     terms |= (REOPTIMIZED if found.ssim else {}) | (ON_SPACE if dimension != "Rⁿ" else {})

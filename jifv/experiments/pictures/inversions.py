@@ -126,7 +126,8 @@ def invert_pictures(
             return None
         result = _gathered(stores, list(stages), found, setting, network, Path(folder) if folder else None)
         if result.folder and leads():
-            files.write_inverted(result, result.folder, reader.image, _images(stores, list(stages)))
+            origin = own_setting(found) if found.run else None
+            files.write_inverted(result, result.folder, reader.image, _images(stores, list(stages)), origin)
     return result
 
 
