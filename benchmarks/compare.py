@@ -9,8 +9,8 @@ features are found, how many of those that are not dead in each of them, and the
 their lengths, of which only ratios are known. Then the control, the network that never saw a deer in place of the copy:
 how many features match their own index, and the mean similarity of matched features.
 
-`compare-copy-googlenet`: the same copy of all 512 filters of GoogLeNet's inception4c at 112×112, which takes BVLC's
-weights, and realizations that audit.py uses as well.
+`compare-copy-googlenet`: the same copy of all 512 filters of GoogLeNet's inception4c at 112×112, for which 48 samples
+are worth their time. It takes BVLC's weights.
 
 `compare-scores`: every class score visualized in one DenseNet (rounded kinks, k = 2) and inverted in another, on the
 critical space of that. A row per pair and class: the largest class of the direction that is found, the cosine on V
@@ -28,7 +28,7 @@ import jifv
 from jifv import compare
 from jifv.models import load
 
-BASE, LARGE = "dense3-32", "gn4c-112"
+BASE, LARGE = "dense3-32", "gn4c-112-many"
 TRANSFER = {"dead_tolerance": 0.02, "normalize": True, "progress": True}
 CHECKPOINT = "weights/densenet_bc_100_12_cifar10.npz"
 NETWORKS = {
@@ -136,7 +136,7 @@ def scores(options):
 def main():
     parser = pairs.parser(__doc__)
     parser.add_argument("--keep", required=True, metavar="FOLDER", help="of the realizations")
-    parser.add_argument("--samples", type=int, default=32, help="realizations, for the copy")
+    parser.add_argument("--samples", type=int, default=48, help="realizations at most, for the copy")
     parser.add_argument("--size", type=int, default=32, help="of the input, for class scores")
     parser.add_argument("--steps", type=int, default=300, help="of Adam, for class scores")
     parser.add_argument("--std", type=float, default=0.01, help="of the start, for class scores")

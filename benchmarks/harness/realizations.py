@@ -111,10 +111,10 @@ SETTINGS = {
 """By their names, in the order in which they are worth their time."""
 
 LARGE = {
-    f"gn4c-{side}": _setting(f"gn4c-{side}", samples=samples, steps=400, rate=0.2, **_GN4C | {"input_size": side})
-    for side, samples in ((112, 16), (224, 8))
+    name: _setting(name, samples=samples, steps=400, rate=0.2, **_GN4C | {"input_size": side})
+    for name, side, samples in (("gn4c-112", 112, 16), ("gn4c-112-many", 112, 48), ("gn4c-224", 224, 8))
 }
-"""All features of GoogLeNet's inception4c, for photographs."""
+"""All features of GoogLeNet's inception4c, for photographs and for a copy of the network."""
 
 
 class Realizations(NamedTuple):
