@@ -38,6 +38,15 @@ def stored(result):
     return markdown(("stored as", "median angle of the prediction", "worst", "of the response", "gap"), rows)
 
 
+@block("maco", "maco", packages=("jax", "torch", "horama"))
+def maco(result):
+    """The objective beside Horama's."""
+    names = ("adam", "nadam", "alike", "free")
+    rows = [(str(row["channel"]), *(fixed(row[name], 4) for name in names)) for row in result.rows]
+    columns = ("channel", "Horama, Adam", "Horama, NAdam", "ours, standardized phases", "ours, free phases")
+    return markdown(columns, rows)
+
+
 @block("redirected", "redirected")
 def redirected(result):
     """How many channels are dead."""
