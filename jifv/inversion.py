@@ -23,7 +23,7 @@ from jifv._core.devices import check_mesh, in_turn, over_samples
 from jifv._core.progress import bar
 from jifv._core.tuning import compiler_options
 from jifv._invert.check import check_fixed, check_gradients, check_linearization, check_options
-from jifv._invert.doubt import FAR, NotStationaryWarning, warn_if_far
+from jifv._invert.doubt import FAR, NotStationaryWarning, warn_if_doubtful
 from jifv._invert.solve import Inversion, solve
 from jifv._invert.stationary import stationarity
 from jifv._invert.transformed import weighted
@@ -132,7 +132,7 @@ def invert_at(
     options: dict[str, Any] = {"basis": basis, "dead_tolerance": dead_tolerance, "prior_gradients": gradients}
     found = invert(response, jacobian, significance=significance, **options)
     if concrete(found.stationarity):
-        warn_if_far(found.stationarity[None])
+        warn_if_doubtful(found.stationarity[None], found.cosine[None], significance)
     return found
 
 
@@ -177,7 +177,8 @@ def invert_batch(
         The `Inversion`, in the order of the samples.
 
     Warns:
-        NotStationaryWarning: Samples have a `stationarity` above `FAR`: no objective makes their gradient small.
+        NotStationaryWarning: Samples have a `stationarity` above `FAR`: no objective makes their gradient small. Or their
+            `cosine` is on the floor of the significance, where no visualization ends.
 
     Raises:
         TypeError: As `linearize` and `invert`.
@@ -209,7 +210,7 @@ def invert_batch(
             inversions.append(inversion)
             advance()
     found = jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *inversions)
-    warn_if_far(found.stationarity)
+    warn_if_doubtful(found.stationarity, found.cosine, objective)
     return found
 
 

@@ -28,6 +28,7 @@ def inversion(values, seed=0):
         gap=1 - last / values[:, -2],
         dead=np.zeros(values.shape, bool),
         stationarity=last / values[:, 0],
+        cosine=np.ones(ROWS, np.float32),
     )
 
 

@@ -40,6 +40,7 @@ def test_full_space_against_scipy(x64, shape, power):
     np.testing.assert_allclose(result.singular_values, values, rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(np.abs(np.sum(result.singular_vectors * vectors, axis=0)), 1, rtol=1e-10)
     np.testing.assert_allclose(result.stationarity, values[-1] / values[0], rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(result.cosine, objective @ response / np.linalg.norm(response), atol=1e-10)
     assert not np.any(result.dead)
     expected_gap = 1 if shape[0] == 1 else (values[-2] - values[-1]) / values[-2]
     np.testing.assert_allclose(result.gap, expected_gap, rtol=1e-10)
@@ -165,7 +166,7 @@ def test_properties(features, columns, batch, dimension, power, dtype):
     assert result.objective.shape == (*batch, features)
     assert result.singular_values.shape == (*batch, size)
     assert result.singular_vectors.shape == (*batch, features, size)
-    assert result.gap.shape == result.stationarity.shape == batch
+    assert result.gap.shape == result.stationarity.shape == result.cosine.shape == batch
     assert result.objective.dtype == result.singular_values.dtype == result.gap.dtype == dtype
     np.testing.assert_allclose(np.linalg.norm(result.objective, axis=-1), 1, atol=tolerance)
     assert np.all(np.sum(result.objective * response, axis=-1) >= -tolerance)

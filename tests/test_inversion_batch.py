@@ -18,7 +18,7 @@ def parameters():
 
 
 def assert_same(found, expected):
-    for name in ("objective", "singular_values", "gap", "stationarity"):
+    for name in ("objective", "singular_values", "gap", "stationarity", "cosine"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-5, err_msg=name)
     np.testing.assert_array_equal(found.dead, expected.dead)
 

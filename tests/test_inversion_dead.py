@@ -105,6 +105,7 @@ def test_dead_features_differ_within_a_batch(restrict):
     assert np.all(np.isnan(result.objective[4]))
     assert result.gap[4] == 0
     assert np.isnan(result.stationarity[4])
+    assert np.isnan(result.cosine[4])
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -1,9 +1,11 @@
 """Realizations that are optimal for nothing: told, and not inverted without a word."""
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jifv._core.caller import warn_caller
+from jifv.significance import Significance
 
 FAR = 0.1
 """`Inversion.stationarity` above which a realization counts as far from stationary.
@@ -23,20 +25,38 @@ it is 0.02 to 0.03 with rounded kinks and 0.05 to 0.10 (2° to 7°) with kinks.
 
 
 class NotStationaryWarning(UserWarning):
-    """Realizations are far from stationary for every objective, so that what was found for them says little."""
+    """Realizations are optimal for no objective, so that what was found for them says little."""
 
 
-def warn_if_far(stationarity: Float[Array | np.ndarray, " batch"]) -> None:
-    """Warn once if samples of a batch are far from stationary even for the objectives that were found for them.
+def warn_if_doubtful(
+    stationarity: Float[Array | np.ndarray, " batch"],
+    cosine: Float[Array | np.ndarray, " batch"],
+    significance: Significance,
+) -> None:
+    """Warn once if samples of a batch can be no visualization of the objectives that were found for them.
 
     Args:
         stationarity: `Inversion.stationarity` of each sample; NaN counts as nothing known.
+        cosine: `Inversion.cosine` of each sample, likewise.
+        significance: What was inverted.
     """
     values = np.asarray(stationarity)
-    if far := int(np.sum(values > FAR)):
+    far = values > FAR
+    flat = np.asarray(significance.on_floor(jnp.asarray(cosine))) & ~far
+    said = []
+    if far.any():
+        said.append(
+            f"{far.sum()} of {len(values)} realizations are far from stationary: no objective brings the gradient below "
+            f"{FAR:g} of the length that it can have (Inversion.stationarity is up to {np.nanmax(values):.2f})"
+        )
+    if flat.any():
+        said.append(
+            f"{flat.sum()} of {len(values)} realizations hardly respond to what was found for them: cos(r, v) is at most "
+            f"{significance.floor:g} (Inversion.cosine), where no visualization ends"
+        )
+    if said:
         warn_caller(
-            f"{far} of {len(values)} realizations are far from stationary: no objective brings the gradient below "
-            f"{FAR:g} of the length that it can have (Inversion.stationarity is up to {np.nanmax(values):.2f}), so "
-            "predictions may be far off. They are not converged, or of another network, or no optimum of anything",
+            f"{'; '.join(said)}. So predictions may be far off. The realizations are not converged, or of another "
+            "network, or no optimum of anything",
             NotStationaryWarning,
         )

@@ -36,6 +36,8 @@ class Inversion(NamedTuple):
         stationarity: σ_q/σ₁ over the active directions, shape (*batch,), in [0, 1]: how far the realization is from
             stationary even for this objective, see `stationarity`. Above `jifv.inversion.FAR` the realization was
             hardly optimized for any objective. NaN where v is.
+        cosine: cos(r, v), shape (*batch,), in [0, 1]. No visualization ends on the floor of its significance or below;
+            of photographs, many features make a stationary objective there. NaN where v is.
         weights: Those of the priors, see `Weights`; None without priors. With priors the singular values are those of
             what their gradients leave, ‖(I − QQᵀ)JᵀBv‖.
     """
@@ -46,6 +48,7 @@ class Inversion(NamedTuple):
     gap: Float[Array, "*batch"]
     dead: Bool[Array, "*batch n"]
     stationarity: Float[Array, "*batch"]
+    cosine: Float[Array, "*batch"]
     weights: Weights | None = None
 
     def __repr__(self) -> str:
@@ -58,21 +61,22 @@ class Inversion(NamedTuple):
         return f"Inversion(batch {tuple(batch)}, {features} features, V of dimension {dimension}{doubt})"
 
     def _repr_html_(self) -> str | None:
-        if not known(self.objective, self.gap, self.stationarity, self.dead):
+        if not known(self.objective, self.gap, self.stationarity, self.cosine, self.dead):
             return None
         features = self.objective.shape[-1]
         each = zip(
             np.reshape(self.objective, (-1, features)),
             np.ravel(self.gap),
             np.ravel(self.stationarity),
+            np.ravel(self.cosine),
             np.reshape(self.dead, (-1, features)).sum(-1),
             strict=True,
         )
         rows = [
-            (str(index), strongest(v), f"{gap:.2f}", f"{rest:.3g}", str(dead))
-            for index, (v, gap, rest, dead) in zip(range(ROWS), each, strict=False)
+            (str(index), strongest(v), f"{gap:.2f}", f"{rest:.3g}", f"{cos:.2f}", str(dead))
+            for index, (v, gap, rest, cos, dead) in zip(range(ROWS), each, strict=False)
         ]
-        return table(repr(self), ("", "objective", "gap", "stationarity", "dead features"), rows)
+        return table(repr(self), ("", "objective", "gap", "stationarity", "cos(r, v)", "dead features"), rows)
 
 
 def check_basis(basis: ArrayLike, features: int) -> None:
@@ -156,6 +160,7 @@ def solve(
         singular_vectors=jnp.where(finite[..., None], vectors, jnp.nan),
         gap=jnp.where(known[:, 0], _gap(values), 0),
         stationarity=jnp.where(known[:, 0], values[:, -1] / _positive(_largest(values)), jnp.nan),
+        cosine=jnp.where(known[:, 0], cosine(response, objective), jnp.nan),
         dead=dead,
         weights=weights,
     )

@@ -264,12 +264,10 @@ def _median_left(
 
 def _arrays_of(found: Inversion, response: Float[np.ndarray, "b n"]) -> dict[str, np.ndarray]:
     v = np.asarray(found.objective)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        cosine = np.sum(response / np.linalg.norm(response, axis=-1, keepdims=True) * v, -1)
     arrays = {
         "objective": v,
         "response": response,
-        "cosine": cosine,
+        "cosine": found.cosine,
         "negative": np.sum(np.where(v < 0, v, 0) ** 2, -1),
         "gap": found.gap,
         "stationarity": found.stationarity,

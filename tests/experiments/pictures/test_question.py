@@ -19,6 +19,7 @@ def asked(**options):
     return question_of(setting, TOY, None)
 
 
+@pytest.mark.filterwarnings("ignore::jifv.inversion.NotStationaryWarning")  # nothing was optimized
 @pytest.mark.parametrize("rows", [2, 64])
 @pytest.mark.parametrize("priors", [(), (("l2", 3.0), ("smoothness", 1.0))])
 def test_rows_at_a_time_make_no_difference(monkeypatch, rows, priors):
@@ -39,6 +40,7 @@ def test_rows_at_a_time_make_no_difference(monkeypatch, rows, priors):
     np.testing.assert_allclose(found["cosine"], np.sum(unit * found["objective"], 1), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::jifv.inversion.NotStationaryWarning")  # nothing was optimized
 def test_transformations_are_averaged_over():
     mine, done = asked(transformations="shift", draws=2), []
     found = mine.invert(PARAMETERS[:1], done.append)
