@@ -177,8 +177,8 @@ def invert_batch(
         The `Inversion`, in the order of the samples.
 
     Warns:
-        NotStationaryWarning: Samples have a `stationarity` above `FAR`: no objective makes their gradient small. Or their
-            `cosine` is on the floor of the significance, where no visualization ends.
+        NotStationaryWarning: Samples have a `stationarity` above `FAR`: no objective makes their gradient small. Or
+            their `cosine` is on the floor of the significance, where no visualization ends.
 
     Raises:
         TypeError: As `linearize` and `invert`.

@@ -46,13 +46,13 @@ def warn_if_doubtful(
     said = []
     if far.any():
         said.append(
-            f"{far.sum()} of {len(values)} realizations are far from stationary: no objective brings the gradient below "
-            f"{FAR:g} of the length that it can have (Inversion.stationarity is up to {np.nanmax(values):.2f})"
+            f"{far.sum()} of {len(values)} realizations are far from stationary: no objective brings the gradient "
+            f"below {FAR:g} of the length that it can have (Inversion.stationarity is up to {np.nanmax(values):.2f})"
         )
     if flat.any():
         said.append(
-            f"{flat.sum()} of {len(values)} realizations hardly respond to what was found for them: cos(r, v) is at most "
-            f"{significance.floor:g} (Inversion.cosine), where no visualization ends"
+            f"{flat.sum()} of {len(values)} realizations hardly respond to what was found for them: cos(r, v) is at "
+            f"most {significance.floor:g} (Inversion.cosine), where no visualization ends"
         )
     if said:
         warn_caller(
