@@ -141,6 +141,17 @@ def copies(result):
     return markdown(columns, rows)
 
 
+@block("compare-copy-googlenet", "compare-copy-googlenet")
+def googlenet_copies(result):
+    """A permuted and rescaled copy of GoogLeNet."""
+    rows = []
+    for row in result.rows:
+        errors = (_percent(row[name]) for name in ("median error", "worst error"))
+        rows.append((str(row["samples"]), f"{row['right']} of {row['alive']}", *errors, fixed(row["similarity"])))
+    columns = ("samples", "features found, of those alive", "median error of lengths", "worst", "mean similarity")
+    return markdown(columns, rows)
+
+
 @block("compare-scores", "compare-scores")
 def scores(result):
     """Classes of one network, seen by another."""

@@ -13,15 +13,26 @@ _INVERTED = {
 }
 
 
-@block("priors", "priors-dnde", "priors-dnde-342")
+_NETWORKS = {
+    "priors-dnde": "DenseNet",
+    "priors-dnde-342": "DenseNet",
+    "priors-dnde-342-kinks": "DenseNet, with its kinks",
+    "priors-gn4c-128": "GoogLeNet",
+    "priors-gn4c-512": "GoogLeNet",
+}
+
+
+@block("priors", *_NETWORKS)
 def priors(*results):
     """Made with priors or without, inverted with them or without."""
     rows = []
-    for row in (row for result in results for row in result.rows):
-        numbers = (degrees(row["median"]), degrees(row["response"]), fixed(row["gap"]), _percent(row["weights"]))
-        rows.append((str(row["n"]), row["case"], _INVERTED[row["inverted"]], *numbers, str(row["on the floor"])))
-    columns = ("n", "made with", "inverted", "median angle of the prediction", "of the response", "gap")
-    return markdown((*columns, "error of the weights", "on the floor"), rows, left=3)
+    for result in results:
+        for row in result.rows:
+            numbers = (degrees(row["median"]), degrees(row["response"]), fixed(row["gap"]), _percent(row["weights"]))
+            made = (_NETWORKS[result.name], str(row["n"]), row["case"], _INVERTED[row["inverted"]])
+            rows.append((*made, *numbers, str(row["on the floor"])))
+    columns = ("network", "n", "made with", "inverted", "median angle of the prediction", "of the response", "gap")
+    return markdown((*columns, "error of the weights", "on the floor"), rows, left=4)
 
 
 @block("transformations", "transformations-dnde")
@@ -29,6 +40,15 @@ def transformations(result):
     """Ways to invert under transformations."""
     rows = [(row["inverted"], *_angles(row)) for row in result.rows]
     return markdown(("transformations", "median angle of the prediction", "worst", "of the response", "gap"), rows)
+
+
+@block("anew", "anew-dnde")
+def anew(result):
+    """How many draws an inversion needs, where every step drew others."""
+    (ignored,) = (row for row in result.rows if row["inverted"] == "ignored")
+    drawn = sorted((int(row["inverted"].split()[0]), _angles(row)) for row in result.rows if row is not ignored)
+    rows = [("ignored", *_angles(ignored)), *((str(draws), *angles) for draws, angles in drawn)]
+    return markdown(("draws at inversion", "median angle of the prediction", "worst", "of the response", "gap"), rows)
 
 
 @block("stored", "stored-dnde")
