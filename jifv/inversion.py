@@ -195,6 +195,7 @@ def invert_batch(
     priors = tuple(replace(prior, weight=1.0) for prior in (own["priors"] if priors is None else priors))
     transformations = transformations or own["transformations"]
     check_options(objective, basis, dead_tolerance, feature_count(f, one))
+    assert isinstance(objective, Significance)
     check_priors(f, priors, one)
     warn_if_anew("f", f)
     options = {"significance": objective, "tolerance": float(dead_tolerance), "rows": row_batch_size, "mesh": mesh}
