@@ -4,6 +4,7 @@
     python -m pip install --no-deps torch-lucent==0.1.8 kornia==0.4.1 horama==0.3.0
     python -m pip install einops tqdm ipython decorator
     python benchmarks/peers.py --out benchmarks/results
+    python benchmarks/peers.py --peers horama --name peers-horama --out benchmarks/results    # one alone
 
 All have GoogLeNet (BVLC) with the same weights up to the same layer, and maximize a channel's mean in float32, in the
 Fourier basis with decorrelated colours. The difference that is told is that of the layer's responses to one image. What
@@ -181,6 +182,7 @@ def main():
     parser = pairs.parser(__doc__, rounds=15, named=True)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4], help="samples; Horama has one")
     parser.add_argument("--size", type=int, default=networks.TAPS[NETWORK].size, help="side of the image")
+    parser.add_argument("--peers", nargs="+", choices=("lucent", "horama"), default=["lucent", "horama"])
     parser.add_argument("--quick", action="store_true", help="small images, few cases, one round: does it run?")
     options = parser.parse_args()
     if options.quick:
@@ -188,11 +190,13 @@ def main():
     report = pairs.Report("peers", options)
     with tempfile.TemporaryDirectory() as folder:
         path, size = networks.weights(NETWORK, folder), options.size
-        for batch in options.batches:
+        for batch in options.batches if "lucent" in options.peers else ():
             for prior in (True,) if options.quick else (False, True):
                 case = f"Lucent's transformations{' and a prior' if prior else ''}, batch {batch}"
                 mine = our_sides(path, size, batch, "lucent", prior, options.threads)
                 report.compare(case, [*mine, *lucent_sides(path, size, batch, prior)], tolerance=TOLERANCE)
+        if "horama" not in options.peers:
+            return
         mine = our_sides(path, size, 1, "horama", False, options.threads)
         layouts = {"Horama": False, "Horama, channels last": True}
         theirs = [pairs.Side(name, horama, (path, size, last)) for name, last in layouts.items()]
