@@ -64,6 +64,23 @@ def steps(result):
     return markdown((*columns, "faster, each core a device"), rows, left=2)
 
 
+@block("peers", "peers", "peers-horama", packages=("jax", "torch", "torch-lucent", "horama"))
+def peers(*results):
+    """A step beside Lucent's and Horama's."""
+    rows, measured = [], [row for result in results for row in result.rows]
+    for case in dict.fromkeys(row["case"] for row in measured):
+        sides = {row["side"]: row["median"] for row in measured if row["case"] == case and row.get("median")}
+        ours, command = sides["ours"], _starting(sides, "ours, memory kept")
+        alike = min(sides[side] for side in sides if side.startswith(("Lucent, no padding", "Horama")))
+        as_it_is = sides.get("Lucent")
+        whole = sides.get("Lucent, whole network")
+        times = (duration(ours), duration(command), duration(alike), _or_empty(duration, as_it_is))
+        times += (_or_empty(duration, whole),)
+        rows.append((case, *times, ratio(alike / ours), ratio(alike / command)))
+    columns = ("", "ours", "ours, as the command", "theirs, as many pixels", "Lucent", "Lucent, whole network")
+    return markdown((*columns, "faster", "faster, as the command"), rows)
+
+
 @block("jacobians", *_JACOBIANS, packages=("jax", "torch"))
 def jacobians(*results):
     """The Jacobian of all features, per sample."""
