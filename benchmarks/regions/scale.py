@@ -1,6 +1,6 @@
 """docs/scale.md: fewer digits, memory, and what a million inversions cost."""
 
-from harness.numbers import degrees, percent, significant, span
+from harness.numbers import degrees, fixed, percent, significant, span
 from harness.tables import markdown
 
 from regions.registry import block, words
@@ -61,6 +61,20 @@ def million(plans, roofline):
         f"{table}\n\nThe peak, that of a product of large matrices, is {significant(peak)} GFLOP/s. Steps reach "
         f"{shares[0]} of it, Jacobians {shares[1]}."
     )
+
+
+@block("bulk", "bulk")
+def bulk(result):
+    """Many pictures through the command, killed, in shards, and undisturbed."""
+    rows = []
+    for row in result.rows:
+        counts = (f"{row['pictures']:,}", str(row["processes"]), str(row["cores"]), str(row["kills"]))
+        seconds = [significant(row[name]) for name in ("seconds", "per second")]
+        ratios = [fixed(row[name]) for name in ("faster", "at work")]
+        same = {True: "yes", False: "no", None: ""}[row["same"]]
+        rows.append((row["run"], *counts, *seconds, *ratios, same))
+    columns = ("run", "pictures", "processes", "cores", "kills", "seconds", "pictures per second at work")
+    return markdown((*columns, "times as fast", "at work", "same bytes"), rows)
 
 
 @block("roofline", "roofline")
