@@ -5,9 +5,9 @@
 
 `compare-copy`: realizations of the first 32 filters of dense3 of DenseNet (rounded kinks, sparse objectives), inverted
 in a copy whose features are permuted and 0.1 to 10 times as large. A row for every number of samples used: how many
-features are found, how many of those that are not dead in each of them, and the median and worst relative error of
-their lengths, of which only ratios are known. Then the control, the network that never saw a deer in place of the copy:
-how many features match their own index, and the mean similarity of matched features.
+features are found, how many are not dead in all of them, and the median and worst relative error of their lengths, of
+which only ratios are known. Then the control, the network that never saw a deer in place of the copy: how many features
+match their own index, and the mean similarity of matched features.
 
 `compare-copy-googlenet`: the same copy of all 512 filters of GoogLeNet's inception4c at 112×112, for which 48 samples
 are worth their time. It takes BVLC's weights.

@@ -72,28 +72,25 @@ def claims(result):
 @block("audit-pictures", "audit-pictures")
 def pictures(result):
     """Realizations and what is none."""
-    ranks = [name for name in result.rows[0] if name.startswith("by ")]
-    rows = []
-    for row in result.rows:
-        shown = ["" if row["kind"] == "realizations" else fixed(row[name]) for name in ranks]
-        rows.append(
-            (row["kind"], str(row["pictures"]), significant(row["stationarity"], 2), _percent(row["called"]), *shown)
-        )
-    columns = ("picture", "pictures", "median stationarity", "called optimal for nothing")
-    return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows)
+    return _told_apart(result, {})
 
 
 @block("audit-photographs", "audit-photographs")
 def photographs(result):
-    """Realizations of GoogLeNet and what is none."""
+    """Realizations of GoogLeNet and what is none, by the side of the input."""
+    return _told_apart(result, {"input": lambda row: f"{row['side']}×{row['side']}"})
+
+
+def _told_apart(result, first):
+    """How well each number tells realizations from other pictures, behind some columns of their own."""
     ranks = ("by stationarity", "by cosine", "by gap", "by negative")
     rows = []
     for row in result.rows:
         shown = ["" if row["kind"] == "realizations" else fixed(row[name]) for name in ranks]
         numbers = significant(row["stationarity"], 2), _percent(row["called"])
-        rows.append((f"{row['side']}×{row['side']}", row["kind"], str(row["pictures"]), *numbers, *shown))
-    columns = ("input", "picture", "pictures", "median stationarity", "called optimal for nothing")
-    return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows, left=2)
+        rows.append((*(write(row) for write in first.values()), row["kind"], str(row["pictures"]), *numbers, *shown))
+    columns = (*first, "picture", "pictures", "median stationarity", "called optimal for nothing")
+    return markdown((*columns, *(f"AUROC {name}" for name in ranks)), rows, left=1 + len(first))
 
 
 @block("fooling", "fooling")

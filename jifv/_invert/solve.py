@@ -147,9 +147,9 @@ def solve(
     objective = objective / jnp.linalg.norm(objective, axis=1, keepdims=True)
     opposed = jnp.sum(response * objective, axis=1, keepdims=True) < 0
     objective = jnp.where(opposed, -objective, objective)
-    weights = None
+    weights, cos = None, cosine(response, objective)
     if units is not None and steepness is not None:
-        scale = jnp.abs(cosine(response, objective))[:, None] ** jnp.asarray(significance.power, response.dtype)
+        scale = jnp.abs(cos)[:, None] ** jnp.asarray(significance.power, response.dtype)
         gradient = (factor @ significance.gradient_product(response, objective)[..., None])[..., 0]
         others = factor @ significance.gradient_product(response, vectors[..., :-1])
         others = jnp.where(jnp.isfinite(values[:, None, :-1]), others, 0)  # not those taken out
@@ -160,7 +160,7 @@ def solve(
         singular_vectors=jnp.where(finite[..., None], vectors, jnp.nan),
         gap=jnp.where(known[:, 0], _gap(values), 0),
         stationarity=jnp.where(known[:, 0], values[:, -1] / _positive(_largest(values)), jnp.nan),
-        cosine=jnp.where(known[:, 0], cosine(response, objective), jnp.nan),
+        cosine=jnp.where(known[:, 0], cos, jnp.nan),
         dead=dead,
         weights=weights,
     )
