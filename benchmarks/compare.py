@@ -9,7 +9,7 @@ features are found, how many are not dead in all of them, and the median and wor
 which only ratios are known. Then the control, the network that never saw a deer in place of the copy: how many features
 match their own index, and the mean similarity of matched features.
 
-`compare-copy-googlenet`: the same copy of all 512 filters of GoogLeNet's inception4c at 112×112, for which 48 samples
+`compare-copy-googlenet`: the same copy of all 512 filters of GoogLeNet's inception4c at 112×112, for which 96 samples
 are worth their time. It takes BVLC's weights.
 
 `compare-scores`: every class score visualized in one DenseNet (rounded kinks, k = 2) and inverted in another, on the
@@ -84,7 +84,7 @@ def copies(made, table):
 
     expected = np.argsort(order)
     seen = compare.transfer(copy, visualization(made), **TRANSFER)
-    for samples in sorted({*(4, 8, 16, 32), len(made.response)} & {*range(len(made.response) + 1)}):
+    for samples in sorted({*(4, 8, 16, 32, 64), len(made.response)} & {*range(len(made.response) + 1)}):
         found = compare.match_features(seen.gradients[:samples], seen.seen[:samples])
         alive = _alive(seen.seen[:samples])
         right = (found.feature == expected) & np.isfinite(found.scale)
@@ -136,7 +136,7 @@ def scores(options):
 def main():
     parser = pairs.parser(__doc__)
     parser.add_argument("--keep", required=True, metavar="FOLDER", help="of the realizations")
-    parser.add_argument("--samples", type=int, default=48, help="realizations at most, for the copy")
+    parser.add_argument("--samples", type=int, default=96, help="realizations at most, for the copy")
     parser.add_argument("--size", type=int, default=32, help="of the input, for class scores")
     parser.add_argument("--steps", type=int, default=300, help="of Adam, for class scores")
     parser.add_argument("--std", type=float, default=0.01, help="of the start, for class scores")

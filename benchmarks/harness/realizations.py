@@ -112,7 +112,7 @@ SETTINGS = {
 
 LARGE = {
     name: _setting(name, samples=samples, steps=400, rate=0.2, **_GN4C | {"input_size": side})
-    for name, side, samples in (("gn4c-112", 112, 16), ("gn4c-112-many", 112, 48), ("gn4c-224", 224, 8))
+    for name, side, samples in (("gn4c-112", 112, 16), ("gn4c-112-many", 112, 96), ("gn4c-224", 224, 8))
 }
 """All features of GoogLeNet's inception4c, for photographs and for a copy of the network."""
 
