@@ -1,16 +1,17 @@
-"""Many pictures: CIFAR-10's training images through `jifv invert`, killed on the way, in shards, and undisturbed.
+r"""Many pictures: CIFAR-10's training images through `jifv invert`, killed on the way, in shards, and undisturbed.
 
-    python benchmarks/bulk.py --folder runs/bulk --out benchmarks/results
-    python benchmarks/bulk.py --folder runs/bulk --count 1000 --out benchmarks/results    # a tenth of it
+    python benchmarks/bulk.py --folder runs/bulk --count 1800 --out benchmarks/results
+    python benchmarks/bulk.py --folder runs/bulk --out benchmarks/results --table bulk-shards \
+        --runs "one core" "killed shards"
 
 A process may use the cores that are written beside it, and no others. `one core`: one process. `all cores`: one process
 with a device per core, as the command runs by default. `killed`: the same, killed by SIGKILL after a third and after
 two thirds of the batches, and begun again. `shards`: one process per core, each with its part, then gathered by
-`--merge`. `same` says whether results and arrays are those of the undisturbed run of such processes, to the byte.
-Seconds are those of the whole command, so that some are spent on starting and on the critical space; programs come
-from the cache, which a first, short run fills. The fewer pictures, the larger that part of the time; `per second` is
-how many are inverted while batches are computed, by the journals. `faster` and `at work` compare seconds and that with
-one core.
+`--merge`. `killed shards`: the same, each killed twice. `same` says whether results and arrays are those of the
+undisturbed run of such processes, to the byte. Seconds are those of the whole command, so that some are spent on
+starting and on the critical space; programs come from the cache, which a first, short run fills. The fewer pictures,
+the larger that part of the time; `per second` is how many are inverted while batches are computed, by the journals.
+`faster` and `at work` compare seconds and that with one core.
 
 Images come from ../shared. The folder is removed first.
 """
@@ -21,6 +22,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,23 +80,46 @@ def contents(folder):
     return chunks, [(folder / name).read_bytes() for name in FILES]
 
 
-def run(pictures, out, layer, cores, *, kills=0, parts=1, batches=0):
+def job(pictures, out, layer, cores, store, *more, kills, batches):
+    """One job to its end, killed on the way."""
+    for number in range(1, kills + 1):
+        kill(start(pictures, out, layer, cores, *more), out / store, number * batches // (kills + 1))
+    finish(start(pictures, out, layer, cores, *more))
+
+
+def run(pictures, out, layer, cores, *, kills=0, parts=1):
     """One of the runs, to its end.
 
     Returns:
         Seconds, and pictures per second while batches are computed.
     """
+    count = len(np.load(pictures, mmap_mode="r"))
+    part = partial(job, pictures, out, layer, kills=kills, batches=-(-count // _BATCH) // parts)
     began = time.perf_counter()
-    for number in range(1, kills + 1):
-        running = start(pictures, out, layer, set(cores))
-        kill(running, out / "inverted.zarr", number * batches // (kills + 1))
-    if parts > 1:
-        shards = [(core, f"{index}/{parts}") for index, core in enumerate(cores, 1)]
-        finish(*(start(pictures, out, layer, {core}, "--shard", which) for core, which in shards))
-    finish(start(pictures, out, layer, set(cores), *(["--merge"] if parts > 1 else [])))
+    if parts == 1:
+        part(set(cores), "inverted.zarr")
+    else:
+        with ThreadPoolExecutor(parts) as pool:
+            shards = [
+                pool.submit(part, {core}, f"inverted-{index}-of-{parts}.zarr", "--shard", f"{index}/{parts}")
+                for index, core in enumerate(cores, 1)
+            ]
+            for each in shards:
+                each.result()
+        finish(start(pictures, out, layer, set(cores), "--merge"))
     seconds = time.perf_counter() - began
     busy = sum(batch["seconds"]["invert"] for store in out.glob("*.zarr") for batch in finished(store))
-    return seconds, parts * len(np.load(pictures, mmap_mode="r")) / busy
+    return seconds, parts * count / busy
+
+
+RUNS = {
+    "one core": {},
+    "all cores": {"everywhere": True},
+    "killed": {"everywhere": True, "kills": 2, "like": "all cores"},
+    "shards": {"shards": True, "like": "one core"},
+    "killed shards": {"shards": True, "kills": 2, "like": "one core"},
+}
+"""How many cores and kills, and which run it must be the same as."""
 
 
 def main():
@@ -101,6 +127,8 @@ def main():
     parser.add_argument("--folder", type=Path, required=True, help="of the runs")
     parser.add_argument("--count", type=int, default=10_000, help="of pictures")
     parser.add_argument("--layer", default="classifier")
+    parser.add_argument("--runs", nargs="+", choices=tuple(RUNS), default=list(RUNS)[:-1])
+    parser.add_argument("--table", default="bulk")
     options = parser.parse_args()
     cores, folder = pairs.cores()[: options.threads], options.folder
     if len(cores) < 2:
@@ -114,20 +142,17 @@ def main():
         finish(start(folder / "few.npy", folder / f"warm-{len(some)}", options.layer, set(some)))
 
     columns = ("run", "pictures", "processes", "cores", "kills", "seconds", "per second", "faster", "at work", "same")
-    table = Table("bulk", columns, threads=options.threads, out=options.out)
-    runs = {
-        "one core": (cores[:1], {}, None),
-        "all cores": (cores, {}, None),
-        "killed": (cores, {"kills": 2, "batches": -(-len(images) // _BATCH)}, "all cores"),
-        "shards": (cores, {"parts": len(cores)}, "one core"),
-    }
+    table = Table(options.table, columns, threads=options.threads, out=options.out)
     first = None
-    for name, (some, how, like) in runs.items():
+    for name in options.runs:
+        how = {"everywhere": False, "kills": 0, "shards": False, "like": None} | RUNS[name]
         out = folder / name.replace(" ", "-")
-        seconds, rate = run(folder / "pictures.npy", out, options.layer, some, **how)
+        some, parts = cores if how["everywhere"] or how["shards"] else cores[:1], len(cores) if how["shards"] else 1
+        seconds, rate = run(folder / "pictures.npy", out, options.layer, some, kills=how["kills"], parts=parts)
         first = first or (seconds, rate)
-        same = None if like is None else contents(out) == contents(folder / like.replace(" ", "-"))
-        counts = len(images), how.get("parts", 1), len(some), how.get("kills", 0)
+        like = how["like"] and folder / how["like"].replace(" ", "-")
+        same = contents(out) == contents(like) if like and like.exists() else None
+        counts = len(images), parts, len(some), parts * how["kills"]
         table.row(name, *counts, seconds, rate, first[0] / seconds, rate / first[1], same)
 
 

@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import dm_pix
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from jifv._core.angles import angles, angles_between, coordinates
 from jifv._core.check import check_array, check_floats, check_positive, check_real
 from jifv._visualize.result import Visualization, unpacked
 from jifv._visualize.settings import check_settings
@@ -56,10 +58,7 @@ def angle(
             raise ValueError(f"basis must have {a.shape[-1]} rows, one per feature, got shape {basis.shape}")
         if basis.shape[1] == 0:
             raise ValueError("basis must have at least one column, got a V of dimension 0")
-        # Coordinates instead of projections: an orthonormal basis preserves angles.
-        a, b = _coordinates(basis, a), _coordinates(basis, b)
-    a, b = _normalize(a), _normalize(b)
-    return jnp.degrees(2 * jnp.arctan2(jnp.linalg.norm(a - b, axis=-1), jnp.linalg.norm(a + b, axis=-1)))
+    return angles(a, b, basis)
 
 
 def beta(
@@ -91,7 +90,7 @@ def beta(
         )
     check_real("singular_vectors", singular_vectors)
     check_real("objectives", objectives)
-    squares = _coordinates(singular_vectors, objectives)[..., ::-1] ** 2
+    squares = coordinates(singular_vectors, objectives)[..., ::-1] ** 2
     return squares / jnp.sum(squares, axis=-1, keepdims=True)
 
 
@@ -127,10 +126,16 @@ def ssim(
     check_floats("y", y)
     if min(x.shape[-3:-1]) < 11:
         raise ValueError(f"images must be at least 11×11, the size of the window, got shape {x.shape}")
+    return _ssim(x, y)
+
+
+@jax.jit
+def _ssim(x: Array, y: Array) -> Array:
+    """Compute `ssim` in one program instead of the three dozen that dm_pix's operations are one by one."""
     count = math.prod(x.shape[:-3])
     if count == 0:  # dm_pix divides by it
         return jnp.zeros(x.shape[:-3], jnp.result_type(x, y))
-    a, b = (jnp.asarray(z).reshape(count, *x.shape[-3:]) for z in (x, y))
+    a, b = (z.reshape(count, *x.shape[-3:]) for z in (x, y))
     # dm_pix's window is float64 wherever that is enabled.
     return jnp.asarray(dm_pix.ssim(a, b)).astype(a.dtype).reshape(x.shape[:-3])
 
@@ -254,20 +259,20 @@ def choose_space(
     targets = np.asarray(objectives, np.float64)
     if targets.ndim != 2 or len(targets) < 2:
         raise ValueError(f"objectives must have shape (samples, n) with at least 2 samples, got {targets.shape}")
-    angles, chances, scores, dimensions = [], [], [], []
+    own_angles, chances, scores, dimensions = [], [], [], []
     for number, (basis, predicted) in enumerate(zip(bases, predictions, strict=True)):
         if predicted.shape != targets.shape or basis.ndim != 2 or basis.shape[0] != targets.shape[1]:
             raise ValueError(
                 f"basis and predictions {number} must have shapes ({targets.shape[1]}, q) and "
                 f"{targets.shape}, got {basis.shape} and {predicted.shape}"
             )
-        between = _angles_between(np.asarray(basis, np.float64), np.asarray(predicted, np.float64), targets)
+        between = angles_between(np.asarray(basis, np.float64), np.asarray(predicted, np.float64), targets)
         own = np.median(np.nan_to_num(np.diagonal(between), nan=180.0))
         others = between[~np.eye(len(targets), dtype=bool)]
         others = others[~np.isnan(others)]
         chance = float(np.median(others)) if len(others) else np.nan
         informative = basis.shape[1] > 1 and chance > 0
-        angles.append(own)
+        own_angles.append(own)
         chances.append(chance)
         scores.append(min(own / chance, 1.0) if informative else 1.0)
         dimensions.append(basis.shape[1])
@@ -277,24 +282,4 @@ def choose_space(
         support = np.asarray(gaps, np.float64)
         handicaps[proper & (support < support[proper].max())] = 2.0
     best = np.lexsort((-sizes, handicaps * scores))[0]
-    return Choice(int(best), np.array(angles), np.array(chances))
-
-
-def _angles_between(basis: np.ndarray, predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Measure the angle on V of each prediction (rows) with each target (columns), degrees; NaN if there is none."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted @ basis, targets @ basis))
-        rows = [2 * np.arctan2(np.linalg.norm(row - b, axis=1), np.linalg.norm(row + b, axis=1)) for row in a]
-    return np.degrees(np.array(rows))
-
-
-def _normalize(x: Array | np.ndarray) -> Array:
-    # Dividing by the largest entry first keeps the squares from over- and underflowing.
-    x = jnp.asarray(x)
-    x = x / jnp.max(jnp.abs(x), axis=-1, keepdims=True)
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
-
-
-def _coordinates(basis: Array | np.ndarray, vectors: Array | np.ndarray) -> Array:
-    """Compute Qᵀ x at full precision: accelerators round the factors of a matrix product unless told not to."""
-    return jnp.einsum("...nq,...n->...q", basis, vectors, precision="highest")
+    return Choice(int(best), np.array(own_angles), np.array(chances))

@@ -10,26 +10,28 @@ kernels are tens of times slower on XLA's CPU backend. A step costs one gradient
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jifv._core.anew import warn_if_anew
-from jifv._core.check import as_array, check_count, check_objectives, check_positive, concrete
+from jifv._core.check import as_array, check_count, check_positive
 from jifv._core.devices import check_mesh, divisible, gather, scatter
 from jifv._core.progress import bar
 from jifv._visualize import adam, lbfgs
-from jifv._visualize.flat import FlatResponseWarning, check_dependence, warn_if_flat
+from jifv._visualize.aim import check_aim
+from jifv._visualize.flat import FlatResponseWarning, warn_if_flat
 from jifv._visualize.gradient import all_finite, evaluate_state, norm
 from jifv._visualize.result import Visualization
-from jifv._visualize.settings import PAPER, Settings, check_settings
+from jifv._visualize.settings import PAPER, Settings
 from jifv._visualize.state import Best, State, load_state, save_state
-from jifv.ensemble import Ensemble, check_ensemble
-from jifv.priors import Prior, check_priors
-from jifv.response import Response, feature_count
+from jifv.ensemble import Ensemble
+from jifv.priors import Prior
+from jifv.response import Response
 from jifv.significance import Objective, Significance, cosine
 
 __all__ = [
@@ -103,7 +105,7 @@ def visualize(
     """
     parameters, objectives = as_array("parameters", parameters), as_array("objectives", objectives)
     aim = significance, tuple(priors), transformations
-    _check(f, parameters, objectives, *aim, settings)
+    check_aim(f, parameters, objectives, *aim, settings)
     check_mesh(mesh)
     warn_if_anew("f", f)
     if not isinstance(significance, Significance):
@@ -123,7 +125,7 @@ def visualize(
             # Repeating the last sample gives every batch the same shape, and so one compilation.
             samples = divisible(np.minimum(np.arange(first, first + batch_size), count - 1), mesh)
             kept = min(batch_size, count - first)
-            begun = state = scatter(_start(parameters[samples], objectives[samples], *aim, settings), mesh)
+            begun = state = scatter(_start(parameters, objectives, samples, *aim, settings), mesh)
             done = 0
             while not finished(state):
                 state = advance(f, state, _STEPS_AT_A_TIME)
@@ -150,8 +152,8 @@ def start(
     """Return the state before the first step. See `visualize` for the arguments and errors."""
     parameters, objectives = as_array("parameters", parameters), as_array("objectives", objectives)
     aim = significance, tuple(priors), transformations
-    _check(f, parameters, objectives, *aim, settings)
-    return _start(parameters, objectives, *aim, settings)
+    check_aim(f, parameters, objectives, *aim, settings)
+    return _start(parameters, objectives, np.arange(len(parameters)), *aim, settings)
 
 
 def advance(f: Response, state: State, steps: int | None = None) -> State:
@@ -224,14 +226,17 @@ def _finish(state: State, response: Array, value: Array, gradient: Array) -> Vis
     )
 
 
+@partial(jax.jit, static_argnames=("significance", "priors", "transformations", "settings"))
 def _start(
     parameters: Array,
     objectives: Array,
+    samples: Int[np.ndarray | Array, " batch"],
     significance: Objective,
     priors: tuple[Prior, ...],
     transformations: Ensemble | None,
     settings: Settings,
 ) -> State:
+    parameters, objectives = parameters[samples], objectives[samples]
     batch, dtype = parameters.shape[0], parameters.dtype
     zeros, counts = jnp.zeros(batch, dtype), jnp.zeros(batch, jnp.int32)
     return State(
@@ -253,48 +258,3 @@ def _start(
         priors=priors,
         transformations=transformations,
     )
-
-
-def _check(
-    f: Response,
-    parameters: Array,
-    objectives: Array,
-    significance: Objective,
-    priors: tuple[Prior, ...],
-    transformations: Ensemble | None,
-    settings: Settings,
-) -> None:
-    check_settings(settings)
-    for name, function in (("f", f), ("significance", significance)):
-        if not callable(function):
-            raise TypeError(f"{name} must be a function, got {function!r}")
-        try:
-            hash(function)
-        except TypeError:
-            raise TypeError(f"{name} must be hashable to be compiled once: wrap it in a function") from None
-    if parameters.ndim == 0 or parameters.shape[0] == 0:
-        raise ValueError(f"parameters must hold at least one sample on the first axis, got shape {parameters.shape}")
-    sample = jax.ShapeDtypeStruct(parameters.shape[1:], parameters.dtype)
-    features = feature_count(f, sample)
-    check_dependence(f, sample)
-    check_priors(f, priors, sample)
-    if transformations is not None:
-        check_ensemble(f, transformations)
-        if transformations.anew and settings.lbfgs_steps:
-            raise ValueError(
-                "settings must have lbfgs_steps=0 where every step draws transformations anew, because a line search "
-                f"compares values of one function, got {settings.lbfgs_steps}"
-            )
-    check_objectives(objectives, features)
-    if objectives.shape != (parameters.shape[0], features):
-        raise ValueError(
-            f"objectives must have shape {(parameters.shape[0], features)}, one for each of the parameters, "
-            f"got {objectives.shape}"
-        )
-    if concrete(parameters) and not jnp.isfinite(parameters).all():
-        raise ValueError("parameters must be finite, got NaN or infinite entries")
-    if not isinstance(significance, Significance):
-        vector = jax.ShapeDtypeStruct((features,), parameters.dtype)
-        value = jax.eval_shape(significance, vector, vector)
-        if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(f"significance must return one real number for a response and an objective, got {value}")

@@ -333,7 +333,7 @@ def _read(path: Path, name: str, kind: _Kind) -> tuple[Any, dict, Mapping[str, s
 def _tap(
     model: Any, variables: dict, input_shape: tuple[int, int, int], kind: _Kind, *, name: str, layer: str
 ) -> Callable[[jax.Array], jax.Array]:
-    variables = jax.tree.map(jnp.asarray, variables)
+    variables = jax.device_put(variables)  # jnp.asarray would compile a program for each shape
 
     def apply(x: jax.Array) -> jax.Array:
         if x.shape != input_shape:

@@ -24,7 +24,7 @@ DIFFERENTIABLE = [name for name, case in CASES.items() if case.grad]
 
 
 def arguments(case, seed, dtype):
-    return tuple(jnp.asarray(array.astype(dtype)) for array in case.draw(np.random.default_rng(seed)))
+    return tuple(jax.device_put(array.astype(dtype)) for array in case.draw(np.random.default_rng(seed)))
 
 
 def result(name, arrays):

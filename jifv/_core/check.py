@@ -112,7 +112,8 @@ def check_array(name: str, value: Any) -> None:
 def as_array(name: str, value: Any) -> jax.Array:
     """Return JAX's array of an array of numbers; see `check_array`."""
     check_array(name, value)
-    return jnp.asarray(value)
+    # jnp.asarray would compile a program for each shape of NumPy's.
+    return jax.device_put(value) if isinstance(value, np.ndarray) else jnp.asarray(value)
 
 
 def check_floats(name: str, array: Any) -> None:

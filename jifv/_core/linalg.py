@@ -1,5 +1,6 @@
 """Decompositions of wide matrices: the triangle that replaces one, and the singular values of triangles."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -7,6 +8,7 @@ from jaxtyping import Array, Float, Int
 from jifv._core.tuning import block_width
 
 
+@jax.jit
 def triangle(matrix: Float[Array, "n m"]) -> Float[Array, "k n"]:
     """Return the triangle T in Mᵀ = U T, UᵀU = I, k = min(n, m). Its right-singular vectors are M's left ones."""
     # QR works on a copy. Blocks of the matrix keep that small and in the cache; an accelerator would only wait for

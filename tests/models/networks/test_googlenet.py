@@ -74,7 +74,7 @@ def test_gradient_agrees_with_torch(version, x64):
     """In float64: in float32 a maximum or a ReLU may fall on the other side here and there."""
     torch = pytest.importorskip("torch")
     network, variables = torch_and_flax(version)
-    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, np.float64), variables)
+    variables = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables))
     x = uniform((1, 45, 64, 3), np.float64)
 
     def activations(x):
