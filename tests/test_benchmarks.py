@@ -173,6 +173,7 @@ def test_densenets_are_the_same(tmp_path):
     assert theirs(parameters(networks.inputs("densenet", 2, 16)[0])).shape == (2, networks.TAPS["densenet"].features)
 
 
+@pytest.mark.slow  # every layer is compared with PyTorch in tests/models
 @pytest.mark.usefixtures("torch_alone")
 def test_googlenets_are_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("JIFV_CACHE", str(tmp_path))  # random weights, wherever this runs

@@ -22,6 +22,7 @@ HUGGING_FACE = ["resnet", "convnext", "vit", "swin"]
 SIZES = {"inception": 40}
 # A sixth in the gradient of PyTorch's hard sigmoid is one of float32.
 PRECISION = {"mobilenetv3": 1e-7}
+LONG = {"vgg", "efficientnet"}  # to compile; the others have their layers
 QUICKLY = {"xla_backend_optimization_level": 0}
 
 
@@ -89,7 +90,9 @@ def check(module, network, dtype, tolerance):
         assert relative(one, other) < tolerance
 
 
-@pytest.mark.parametrize("name", OWN + HUGGING_FACE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in OWN + HUGGING_FACE]
+)
 def test_family_in_float64(name, x64):
     check(*both(name), np.float64, PRECISION.get(name, 1e-10))
 

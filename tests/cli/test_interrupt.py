@@ -43,7 +43,7 @@ HEEDING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);
 """Undoes what shells do to jobs in the background: they ignore Ctrl-C, and so would what they start."""
 
 
-@pytest.mark.parametrize(("kind", "grace"), [("compiled", 3), ("python", 3), ("python", 0)])
+@pytest.mark.parametrize(("kind", "grace"), [("compiled", 1.5), ("python", 1.5), ("python", 0)])
 def test_one_interrupt_ends_the_process(kind, grace):
     """Without a grace both threads want to tell the user at the same time, and one of them does."""
     program = [sys.executable, "-c", textwrap.dedent(PROGRAM.replace("{grace}", str(grace))), kind]

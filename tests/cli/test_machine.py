@@ -17,7 +17,7 @@ KEPT = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
     [
         ({}, 3, True),
         ({"JAX_NUM_CPU_DEVICES": "2", "MALLOC_ARENA_MAX": "4"}, 2, False),
-        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4, True),
+        pytest.param({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4, True, marks=pytest.mark.slow),
     ],
 )
 def test_memory_is_kept_and_each_core_is_a_device_unless_the_user_says_otherwise(chosen, devices, kept):

@@ -98,6 +98,7 @@ def test_what_does_not_fit_the_network_is_refused_before_any_work(changes, other
         check(short(**changes), network(None)._replace(**other))
 
 
+@pytest.mark.slow  # tests/test_visualization.py has each stage's batches
 def test_batches_change_nothing_but_rounding(results):
     # One size of batch, one program: the batches of the resumed run below have two.
     again = run(replace(TOY, batch_size=4), network(scores))

@@ -74,7 +74,7 @@ def test_studies_without_cells_or_of_another_kind_are_refused(few, cells, unchec
 
 
 @pytest.mark.parametrize("name", ["dncl", "gn4c-features", "dnde", "srnet", "parametrizations", "timings"])
-@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("preset", ["quick", pytest.param("paper", marks=pytest.mark.slow)])
 def test_no_label_lies_on_another_or_outside(name, preset):
     kind = {"dncl": "scatter", "parametrizations": "parametrizations", "timings": "timings"}.get(name, "beta")
     drawn = figures.for_study(kind, fake_study(name, preset, side=12, samples=4))

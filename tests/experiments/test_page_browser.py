@@ -110,6 +110,7 @@ def test_names_of_features_are_text(visit, lone_path):
     assert sum(title.startswith(f"{EVIL}: target 0.9") for title in titles) == 1
 
 
+@pytest.mark.slow  # the order of several experiments is NumPy's below
 def test_sort_is_that_of_numpy(visit, lone_path):
     tab = visit(lone_path)
     (cell,) = data_of(lone_path)["cells"]
@@ -126,6 +127,7 @@ def test_sort_is_that_of_numpy(visit, lone_path):
     assert tab.locator("#count").inner_text().endswith("61–75 on this page")
 
 
+@pytest.mark.slow  # the names of features above are those of a filter
 def test_filters_keep_what_they_say(visit, lone, lone_path):
     tab = visit(lone_path)
     (cell,) = data_of(lone_path)["cells"]
@@ -205,6 +207,7 @@ def test_keyboard(visit, lone, lone_path):
     assert tab.evaluate("document.activeElement.dataset.sample") == f"0/{by_angle[2]}"
 
 
+@pytest.mark.slow  # the first series is drawn above
 def test_other_series_and_a_logarithmic_axis(visit, lone, lone_path):
     tab = visit(lone_path)
     sample = int(np.nanargmax(lone.evaluation.angles["prediction_on_v"]))
@@ -244,6 +247,7 @@ def test_several_experiments(visit, several, tmp_path):
     assert len(order(tab)) == 18
 
 
+@pytest.mark.slow  # looks
 def test_dark_and_narrow(visit, lone_path):
     tab = visit(lone_path, width=400, color_scheme="dark")
     assert tab.evaluate("document.documentElement.scrollWidth") == 400
@@ -256,7 +260,7 @@ def test_dark_and_narrow(visit, lone_path):
     assert box["x"] + box["width"] <= 400
 
 
-@pytest.mark.parametrize("samples", [300, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("samples", [pytest.param(2000, marks=pytest.mark.slow), 120])
 def test_many_samples(visit, tmp_path, samples):
     cells = [fake(Experiment("a", "densenet", "block8", samples=samples, features=8), side=8)]
     tab = visit(written(tmp_path, cells))

@@ -168,6 +168,7 @@ def checkpoint(shared):
     return accuracy
 
 
+@pytest.mark.slow  # random weights are compared with PyTorch, layer by layer
 def test_public_checkpoint_on_100_images(checkpoint):
     assert checkpoint(0, 100) >= 0.93
 

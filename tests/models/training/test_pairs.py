@@ -176,6 +176,7 @@ def test_views_that_cannot_be_filled():
         random_views(jax.random.key(0), VIEWED, 3, isovalues=(2.0, 3.0), tries=2)
 
 
+@pytest.mark.slow  # what it is made of has tests above
 def test_dataset():
     scenes = {"blob": VIEWED, "waves": grid(lambda x, y, z: np.sin(2 * x + y) * np.cos(3 * z))}
     low, high, names = dataset(jax.random.key(0), scenes, 3, batch=2, dtype=np.float32)

@@ -128,6 +128,7 @@ class PowerCut(BaseException):
     pass
 
 
+@pytest.mark.slow  # DenseNet's does the same
 def test_continued_is_uninterrupted_bit_for_bit(variables, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch of 3 steps, one step after the crop has changed."""
     pairs, checkpoint = tiny_pairs(), tmp_path / "state"
@@ -322,6 +323,7 @@ def test_evaluation(variables):
     assert result["fields"]["field0"] != result["fields"]["field1"]
 
 
+@pytest.mark.slow  # draws
 def test_picture(variables, tmp_path):
     from PIL import Image
 
