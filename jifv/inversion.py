@@ -210,7 +210,7 @@ def invert_batch(
         for inversion in in_turn(partial(_compiled(mesh), f, basis, bits, priors=priors, **options), mesh, parameters):
             inversions.append(inversion)
             advance()
-    found = jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *inversions)
+    found = jax.device_put(jax.tree.map(lambda *each: np.stack(each), *inversions))
     warn_if_doubtful(found.stationarity, found.cosine, objective)
     return found
 

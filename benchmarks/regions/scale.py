@@ -63,11 +63,11 @@ def million(plans, roofline):
     )
 
 
-@block("bulk", "bulk")
-def bulk(result):
+@block("bulk", "bulk", "bulk-shards")
+def bulk(few, many):
     """Many pictures through the command, killed, in shards, and undisturbed."""
     rows = []
-    for row in result.rows:
+    for row in (*few.rows, *many.rows):
         counts = (f"{row['pictures']:,}", str(row["processes"]), str(row["cores"]), str(row["kills"]))
         seconds = [significant(row[name]) for name in ("seconds", "per second")]
         ratios = [fixed(row[name]) for name in ("faster", "at work")]

@@ -50,10 +50,15 @@ def check_aim(
             f"objectives must have shape {(parameters.shape[0], features)}, one for each of the parameters, "
             f"got {objectives.shape}"
         )
-    if concrete(parameters) and not jnp.isfinite(parameters).all():
+    if concrete(parameters) and not _all_finite(parameters):
         raise ValueError("parameters must be finite, got NaN or infinite entries")
     if not isinstance(significance, Significance):
         vector = jax.ShapeDtypeStruct((features,), parameters.dtype)
         value = jax.eval_shape(significance, vector, vector)
         if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"significance must return one real number for a response and an objective, got {value}")
+
+
+@jax.jit
+def _all_finite(parameters: Array) -> Array:
+    return jnp.isfinite(parameters).all()
