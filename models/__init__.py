@@ -8,7 +8,7 @@ from jifv.models.files.storage import read_weights, write_weights
 from jifv.models.networks.densenet import DenseNet
 from jifv.models.networks.googlenet import GoogLeNet
 from jifv.models.networks.srnet import SRNet
-from jifv.models.zoo import Listing, Network, available, listings, load
+from jifv.models.zoo import Listing, Network, available, layer_shapes, listings, load
 
 __all__ = [
     "Converted",
@@ -21,6 +21,7 @@ __all__ = [
     "convert",
     "fetch",
     "fit_picture",
+    "layer_shapes",
     "listings",
     "load",
     "load_picture",

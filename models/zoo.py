@@ -3,6 +3,7 @@
 import operator
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,13 +131,7 @@ def load(
             file is damaged.
         FileNotFoundError: If the weights are not there; the message says how to get them.
     """
-    if name not in _ENTRIES:
-        raise ValueError(f"name must be one of {', '.join(_ENTRIES)}, got {name!r}")
-    kind = _ENTRIES[name].kind
-    path = Path(weights) if weights else _found(name)
-    model, variables, metadata = _read(path, name, kind)
-    if not weights and _ENTRIES[name].digest:
-        check_digest(path, digest(variables, metadata.get("pool", "")), _ENTRIES[name].digest)
+    kind, path, model, variables, metadata = _opened(name, weights)
     size = _size(model, kind, name, input_size)
     card = "" if weights else _card(path)
     check_nonnegative("smoothing", smoothing)
@@ -163,6 +158,20 @@ def load(
         digest=digest(variables, metadata.get("pool", "") + metadata.get("smoothing", "")),
         crop=kind.crop,
     )
+
+
+def layer_shapes(
+    name: str = "densenet", *, weights: str | Path | None = None, input_size: int | tuple[int, int] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of the output of every layer that can be tapped, from input to output; channels come last.
+
+    It takes seconds, as the network is traced up to each of them. See `load` for the arguments and errors.
+    """
+    kind, _, model, variables, _ = _opened(name, weights)
+    shape = (*_size(model, kind, name, input_size), kind.channels)
+    taps = partial(_tap, model, jax.device_put(variables), shape, kind, name=name)
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return {layer: jax.eval_shape(taps(layer=layer), x).shape for layer in model.layer_names}
 
 
 class _Kind(NamedTuple):
@@ -303,6 +312,18 @@ def _size(model: Any, kind: _Kind, name: str, size: Any) -> tuple[int, int]:
     if min(height, width) < model.smallest:
         raise ValueError(f"input_size must be at least {model.smallest} for {name}, got {size!r}")
     return height, width
+
+
+def _opened(name: str, weights: str | Path | None) -> tuple[_Kind, Path, Any, dict, Mapping[str, str]]:
+    """Find, read and check the weights of a network."""
+    if name not in _ENTRIES:
+        raise ValueError(f"name must be one of {', '.join(_ENTRIES)}, got {name!r}")
+    kind = _ENTRIES[name].kind
+    path = Path(weights) if weights else _found(name)
+    model, variables, metadata = _read(path, name, kind)
+    if not weights and _ENTRIES[name].digest:
+        check_digest(path, digest(variables, metadata.get("pool", "")), _ENTRIES[name].digest)
+    return kind, path, model, variables, metadata
 
 
 def _read(path: Path, name: str, kind: _Kind) -> tuple[Any, dict, Mapping[str, str]]:

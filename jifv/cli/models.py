@@ -33,12 +33,13 @@ def list_() -> None:
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="Name in `jifv models list`.")]) -> None:
-    """Show a network's model card and the names of its layers."""
+    """Show a network's model card, and its layers with their numbers of channels."""
     with told():
-        network = models.load(name)
+        card, shapes = models.load(name).card, models.layer_shapes(name)
         console = Console()
-        console.print(Markdown(network.card))
-        console.print(f"\nLayers: {', '.join(network.layers)}", highlight=False)
+        console.print(Markdown(card))
+        layers = ", ".join(f"{layer} ({shape[-1]})" for layer, shape in shapes.items())
+        console.print(f"\nLayers, with their channels: {layers}", highlight=False)
 
 
 @app.command()

@@ -51,9 +51,9 @@ def test_list_says_where_the_weights_are(cache):
 
 
 def test_show():
-    result = call("show", "densenet")
+    result = call("show", "srnet")
     assert result.exit_code == 0
-    for words in ("Accuracy", "Licence", "Layers: stem, dense1.0, ", "transition2", ", classifier"):
+    for words in ("Licence", "Layers, with their channels: conv1 (64), block1 (64), ", ", output (6)"):
         assert words in " ".join(result.output.split())
 
 

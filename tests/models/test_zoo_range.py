@@ -1,4 +1,4 @@
-"""Networks refuse inputs in other units than theirs, as far as values can be seen, and draw typical ones."""
+"""Inputs of networks: other units are refused, as far as values can be seen; typical ones; the shapes they lead to."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.arrays import uniform
 
-from jifv.models import load
+from jifv.models import layer_shapes, load
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +58,14 @@ def test_typical_inputs_are_those_of_the_network_at_its_own_size(name):
     assert np.isfinite(x).all()
     if name == "srnet":
         np.testing.assert_allclose(np.linalg.norm(x[..., 1:4], axis=-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [None, (12, 20)])
+def test_shapes_of_all_layers_are_those_of_each(size):
+    found = layer_shapes("srnet", input_size=size)
+    networks = [load("srnet", layer=layer, input_size=size) for layer in ("conv1", "up1", "output")]
+    assert tuple(found) == networks[0].layers
+    for network in networks:
+        assert found[network.layer] == network.output_shape
+    with pytest.raises(ValueError, match="name must be one of densenet, "):
+        layer_shapes("nothing")
