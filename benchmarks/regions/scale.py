@@ -63,11 +63,21 @@ def million(plans, roofline):
     )
 
 
-@block("bulk", "bulk", "bulk-shards")
-def bulk(few, many):
+@block("bulk", "bulk")
+def bulk(result):
     """Many pictures through the command, killed, in shards, and undisturbed."""
+    return _runs(result)
+
+
+@block("bulk-shards", "bulk-shards")
+def bulk_shards(result):
+    """The same with more pictures, in shards that are killed."""
+    return _runs(result)
+
+
+def _runs(result):
     rows = []
-    for row in (*few.rows, *many.rows):
+    for row in result.rows:
         counts = (f"{row['pictures']:,}", str(row["processes"]), str(row["cores"]), str(row["kills"]))
         seconds = [significant(row[name]) for name in ("seconds", "per second")]
         ratios = [fixed(row[name]) for name in ("faster", "at work")]
