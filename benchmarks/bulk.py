@@ -1,7 +1,7 @@
 r"""Many pictures: CIFAR-10's training images through `jifv invert`, killed on the way, in shards, and undisturbed.
 
     python benchmarks/bulk.py --folder runs/bulk --count 1800 --out benchmarks/results
-    python benchmarks/bulk.py --folder runs/bulk --out benchmarks/results --table bulk-shards \
+    python benchmarks/bulk.py --folder runs/bulk --out benchmarks/results --table bulk-shards --layer dense2.0 \
         --runs "one core" "killed shards"
 
 A process may use the cores that are written beside it, and no others. `one core`: one process. `all cores`: one process
