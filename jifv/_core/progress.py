@@ -110,5 +110,5 @@ def _in_notebook(line: str) -> Callable[[str], None] | None:
         return None
     from IPython.display import display  # pyright: ignore[reportMissingImports]
 
-    handle = display({"text/plain": line}, raw=True, display_id=True)
+    handle: Any = display({"text/plain": line}, raw=True, display_id=True)
     return lambda line: handle.update({"text/plain": line}, raw=True)
