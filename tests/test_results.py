@@ -40,6 +40,7 @@ def test_result_says_where_it_comes_from(path):
     assert "cores" in result.machine
     assert {"python", "jax", "jaxlib", "numpy"} <= set(result.versions)
     assert result.command.startswith(("jifv reproduce ", "python benchmarks/"))
+    assert " /" not in result.command
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", result.when)
     assert result.rows
     # As it was written, so that a new measurement changes what was measured and nothing else.
@@ -164,8 +165,9 @@ def test_check_fails_and_shows_the_difference(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_names_no_folder_of_the_machine(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["benchmarks/toy.py", "--steps", "3", "--out", "/home/me", "--cases", "a, 1"])
-    assert results.measured_here("toy").command == "python benchmarks/toy.py --steps 3 --cases 'a, 1'"
+    given = ["benchmarks/toy.py", "--folder", "/home/me/runs", "--out", "/home/me", "--cases", "a, 1"]
+    monkeypatch.setattr("sys.argv", given)
+    assert results.measured_here("toy").command == "python benchmarks/toy.py --folder runs --cases 'a, 1'"
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -67,7 +67,8 @@ def measured_here(name: str, *, threads: int | None = None) -> Result:
         threads: Cores in use; None for all that this process may use.
     """
     commit, dirty = checkout()
-    command = re.sub(r" --out[ =]\S+", "", shlex.join(["python", *sys.argv]))  # a folder of this machine
+    command = re.sub(r" --out[ =]\S+", "", shlex.join(["python", *sys.argv]))
+    command = re.sub(r"(?<=[ =])/\S*/", "", command)  # folders of this machine
     when = datetime.now(UTC).date().isoformat()
     return Result(name, commit, dirty, machine(threads), versions(), command, when, [])
 
