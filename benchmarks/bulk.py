@@ -25,6 +25,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from harness import pairs, realizations
@@ -112,14 +113,22 @@ def run(pictures, out, layer, cores, *, kills=0, parts=1):
     return seconds, parts * count / busy
 
 
+class How(NamedTuple):
+    """On one core or on all, in a shard per core or not, with how many kills, and the run it must be the same as."""
+
+    all_cores: bool = True
+    shards: bool = False
+    kills: int = 0
+    like: str | None = None
+
+
 RUNS = {
-    "one core": {},
-    "all cores": {"everywhere": True},
-    "killed": {"everywhere": True, "kills": 2, "like": "all cores"},
-    "shards": {"shards": True, "like": "one core"},
-    "killed shards": {"shards": True, "kills": 2, "like": "one core"},
+    "one core": How(all_cores=False),
+    "all cores": How(),
+    "killed": How(kills=2, like="all cores"),
+    "shards": How(shards=True, like="one core"),
+    "killed shards": How(shards=True, kills=2, like="one core"),
 }
-"""How many cores and kills, and which run it must be the same as."""
 
 
 def main():
@@ -145,14 +154,13 @@ def main():
     table = Table(options.table, columns, threads=options.threads, out=options.out)
     first = None
     for name in options.runs:
-        how = {"everywhere": False, "kills": 0, "shards": False, "like": None} | RUNS[name]
-        out = folder / name.replace(" ", "-")
-        some, parts = cores if how["everywhere"] or how["shards"] else cores[:1], len(cores) if how["shards"] else 1
-        seconds, rate = run(folder / "pictures.npy", out, options.layer, some, kills=how["kills"], parts=parts)
+        how, out = RUNS[name], folder / name.replace(" ", "-")
+        some, parts = cores if how.all_cores else cores[:1], len(cores) if how.shards else 1
+        seconds, rate = run(folder / "pictures.npy", out, options.layer, some, kills=how.kills, parts=parts)
         first = first or (seconds, rate)
-        like = how["like"] and folder / how["like"].replace(" ", "-")
-        same = contents(out) == contents(like) if like and like.exists() else None
-        counts = len(images), parts, len(some), parts * how["kills"]
+        like = folder / how.like.replace(" ", "-") if how.like in options.runs else None
+        same = None if like is None else contents(out) == contents(like)
+        counts = len(images), parts, len(some), parts * how.kills
         table.row(name, *counts, seconds, rate, first[0] / seconds, rate / first[1], same)
 
 

@@ -51,9 +51,10 @@ def test_list_says_where_the_weights_are(cache):
 
 
 def test_show():
-    result = call("show", "srnet")
+    result = call("show", "densenet")
     assert result.exit_code == 0
-    for words in ("Licence", "Layers, with their channels: conv1 (64), block1 (64), ", ", output (6)"):
+    layers = "Layers, with their channels: stem (24), dense1.0 (12), "
+    for words in ("Accuracy", "Licence", layers, "transition2 (150)", ", classifier (10)"):
         assert words in " ".join(result.output.split())
 
 

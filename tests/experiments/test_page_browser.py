@@ -260,7 +260,7 @@ def test_dark_and_narrow(visit, lone_path):
     assert box["x"] + box["width"] <= 400
 
 
-@pytest.mark.parametrize("samples", [pytest.param(2000, marks=pytest.mark.slow), 120])
+@pytest.mark.parametrize("samples", [300, pytest.param(2000, marks=pytest.mark.slow)])
 def test_many_samples(visit, tmp_path, samples):
     cells = [fake(Experiment("a", "densenet", "block8", samples=samples, features=8), side=8)]
     tab = visit(written(tmp_path, cells))

@@ -122,7 +122,7 @@ def test_attributes_of_others_stay(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("steps", "--every", "200"),
+        ("steps", "--every", "60"),
         pytest.param(("steps",), marks=pytest.mark.slow),
         pytest.param(("kills", "--count", "100"), marks=pytest.mark.slow),
         pytest.param(("meet", "--count", "20"), marks=pytest.mark.slow),

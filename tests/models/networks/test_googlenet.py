@@ -177,7 +177,7 @@ def test_the_versions_differ_in_their_layers():
 
 
 @given(height=st.integers(SMALLEST, 70), width=st.integers(SMALLEST, 70), version=st.sampled_from(VERSIONS))
-@settings(max_examples=2)
+@settings(max_examples=5)
 def test_any_size_has_positions(height, width, version):
     shape = shape_of(version, "inception5b", height, width)
     assert min(shape) >= 1
