@@ -50,16 +50,20 @@ def _convolve_forward(x, kernel):
 
 def _convolve_backward(saved, cotangent):
     x, kernel = saved
-    if x is None:
-        of_kernel = None
-    else:
-        automatic = partial(_kernel_gradient, window=kernel.shape[:2])
-        product = partial(_kernel_gradient_as_product, window=kernel.shape[:2])
-        of_kernel = lax.platform_dependent(x, cotangent, cpu=product, default=automatic)
+    of_kernel = None if x is None else kernel_gradient(x, cotangent, kernel.shape[:2])
     return convolve(cotangent, flipped(kernel)), of_kernel
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward, symbolic_zeros=True)
+
+
+def kernel_gradient(
+    x: Float[Array, "b h w c"], cotangent: Float[Array, "b h w d"], window: tuple[int, int]
+) -> Float[Array, "kh kw c d"]:
+    """Return the gradient of `convolve` with respect to a kernel with this window."""
+    automatic = partial(_kernel_gradient, window=window)
+    product = partial(_kernel_gradient_as_product, window=window)
+    return lax.platform_dependent(x, cotangent, cpu=product, default=automatic)
 
 
 def _kernel_gradient(x, cotangent, window, convolution=_direct):

@@ -19,7 +19,17 @@ from jax.custom_derivatives import custom_vjp_primal_tree_values
 from jaxtyping import Array, Float
 
 from jifv._layers.convolution import convolve, flipped
-from jifv.models.networks.layers import Conv, Norm, average_pool, gain_and_offset, max_pool, moments, smooth_relu
+from jifv.models.networks.layers import (
+    Conv,
+    Norm,
+    average_pool,
+    gain_and_offset,
+    max_pool,
+    moments,
+    running_moments,
+    smooth_relu,
+)
+from jifv.models.networks.trained_block import TrainedLayer, trained_dense_block
 from jifv.smoothing import rounded_by
 
 CHANNEL_MEAN = (0.4914, 0.4822, 0.4465)
@@ -99,7 +109,7 @@ class DenseNet(nn.Module):
             raise ValueError(f"layer must be one of {', '.join(self.layer_names)}, got {layer!r}")
         if self.pool not in _POOLS:
             raise ValueError(f"pool must be one of {', '.join(_POOLS)}, got {self.pool!r}")
-        statistics = moments if train else lambda _: None
+        of_batch = train and not self.is_initializing()
         dtype = x.dtype
         x = (x - jnp.asarray(CHANNEL_MEAN, dtype)) / jnp.asarray(CHANNEL_STD, dtype)
         x = Conv(2 * self.growth, window=3, name="stem")(x)
@@ -109,15 +119,16 @@ class DenseNet(nn.Module):
             names = [f"dense{block}.{index}" for index in range(depth)]
             if layer in names:
                 names = names[: names.index(layer) + 1]
-            channel_moments = statistics(x)
-            if train or self.is_initializing():
+            channel_moments = moments(x) if of_batch else None
+            if self.is_initializing():
                 for name in names:
-                    new = _Bottleneck(self.growth, name=name)(x, channel_moments, train=train)
-                    x = jnp.concatenate([x, new], -1)
-                    if channel_moments is not None:
-                        channel_moments = [
-                            jnp.concatenate(pair) for pair in zip(channel_moments, moments(new), strict=True)
-                        ]
+                    x = jnp.concatenate([x, _Bottleneck(self.growth, name=name)(x)], -1)
+            elif of_batch:
+                x, channel_moments, inner = trained_dense_block(
+                    x, channel_moments, [self._trained(name) for name in names]
+                )
+                for name, inner_moments in zip(names, inner, strict=True):
+                    self._update_running(name, channel_moments, inner_moments, x.size // x.shape[-1])
             else:
                 x = dense_block(x, [self._folded(name) for name in names])
             if layer in names:
@@ -140,11 +151,31 @@ class DenseNet(nn.Module):
         # weights then, and the softmax's translation invariance is an exact cokernel of the class scores.
         return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="classifier")(x)
 
-    def _folded(self, name):
+    def _variables(self, collection, name):
         # Weights from a file are NumPy arrays.
-        params, statistics = (
-            jax.tree.map(jnp.asarray, self.variables[collection][name]) for collection in ("params", "batch_stats")
+        return jax.tree.map(jnp.asarray, self.variables[collection][name])
+
+    def _trained(self, name):
+        params = self._variables("params", name)
+        return TrainedLayer(
+            **params["norm1"],
+            squeeze=params["conv1"]["kernel"][0, 0],
+            inner_scale=params["norm2"]["scale"],
+            inner_bias=params["norm2"]["bias"],
+            kernel=params["conv2"]["kernel"],
         )
+
+    def _update_running(self, name, outer_moments, inner_moments, count):
+        running = self._variables("batch_stats", name)
+        # A layer sees the channels before its own.
+        outer_moments = [moment[: running["norm1"]["mean"].size] for moment in outer_moments]
+        for norm, of_batch in (("norm1", outer_moments), ("norm2", inner_moments)):
+            mean, var = running_moments(running[norm]["mean"], running[norm]["var"], *of_batch, count)
+            running[norm] = {"mean": mean, "var": var}
+        self.put_variable("batch_stats", name, running)
+
+    def _folded(self, name):
+        params, statistics = (self._variables(collection, name) for collection in ("params", "batch_stats"))
         outer, inner = (gain_and_offset(**params[norm], **statistics[norm]) for norm in ("norm1", "norm2"))
         return FoldedLayer(*outer, params["conv1"]["kernel"][0, 0] * inner[0], inner[1], params["conv2"]["kernel"])
 
@@ -270,14 +301,14 @@ dense_block = rounded_by(rounded_dense_block)(dense_block)
 
 
 class _Bottleneck(nn.Module):
-    """BN-ReLU-1×1(4·growth)-BN-ReLU-3×3(growth)."""
+    """BN-ReLU-1×1(4·growth)-BN-ReLU-3×3(growth), as it is initialized: it runs as part of a dense block."""
 
     growth: int
 
     @nn.compact
-    def __call__(self, x, channel_moments, *, train):
-        x = Conv(4 * self.growth, name="conv1")(nn.relu(Norm(name="norm1")(x, channel_moments)))
-        x = nn.relu(Norm(name="norm2")(x, moments(x) if train else None))
+    def __call__(self, x):
+        x = Conv(4 * self.growth, name="conv1")(nn.relu(Norm(name="norm1")(x)))
+        x = nn.relu(Norm(name="norm2")(x))
         return Conv(self.growth, window=3, name="conv2")(x)
 
 

@@ -55,11 +55,9 @@ class Norm(nn.Module):
 
     Attributes:
         epsilon: Summand of the variance.
-        momentum: Weight of the old running moments in each training step.
     """
 
     epsilon: float = 1e-5
-    momentum: float = 0.9
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], batch_moments=None) -> Float[Array, "b h w c"]:
@@ -74,13 +72,17 @@ class Norm(nn.Module):
         else:
             mean, variance = batch_moments
             if not self.is_initializing():
-                count = x.size // channels
-                unbiased = variance * (count / max(count - 1, 1))
-                keep = self.momentum
-                running_mean.value = keep * running_mean.value + (1 - keep) * mean
-                running_variance.value = keep * running_variance.value + (1 - keep) * unbiased
+                running = running_mean.value, running_variance.value
+                new = running_moments(*running, *batch_moments, x.size // channels)
+                running_mean.value, running_variance.value = new
         gain, offset = gain_and_offset(scale, bias, mean, variance, self.epsilon)
         return x * gain + offset
+
+
+def running_moments(mean, var, batch_mean, batch_var, count: int, keep: float = 0.9):
+    """Return running moments after a batch with (biased) moments over `count` positions; `keep` weighs the old ones."""
+    unbiased = batch_var * (count / max(count - 1, 1))
+    return keep * mean + (1 - keep) * batch_mean, keep * var + (1 - keep) * unbiased
 
 
 def gain_and_offset(scale, bias, mean, var, epsilon=1e-5):

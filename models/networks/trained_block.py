@@ -1,0 +1,182 @@
+"""A dense block that normalizes by the batch's own moments, with the gradient of every weight: the block of training.
+
+A core works through the batch in parts that fit into its cache, forward and backward. Between two normalizations a
+layer needs no more of the other parts than sums, so that each layer is two loops over the parts. All channels share one
+array, and so do their gradients. The automatic gradient takes twice the time (benchmarks/training.py): it writes every
+activation of the whole batch to memory, several times.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from jifv._layers.convolution import convolve, flipped, kernel_gradient
+from jifv.models.networks.layers import gain_and_offset
+
+_POSITIONS = 1024
+"""Positions of a part: the activations of one layer then take about a megabyte, the size of a core's cache."""
+
+
+class TrainedLayer(NamedTuple):
+    """A bottleneck layer: BN-ReLU-1×1-BN-ReLU-3×3.
+
+    Attributes:
+        scale: Factor of the first normalization.
+        bias: Summand of the first normalization.
+        squeeze: The 1×1 convolution.
+        inner_scale: Factor of the second normalization.
+        inner_bias: Summand of the second normalization.
+        kernel: The 3×3 convolution.
+    """
+
+    scale: Float[Array, " c"]
+    bias: Float[Array, " c"]
+    squeeze: Float[Array, "c d"]
+    inner_scale: Float[Array, " d"]
+    inner_bias: Float[Array, " d"]
+    kernel: Float[Array, "3 3 d growth"]
+
+
+@jax.custom_vjp
+def trained_dense_block(
+    x: Float[Array, "b h w c"], moments: tuple[Float[Array, " c"], Float[Array, " c"]], layers: list[TrainedLayer]
+) -> tuple[
+    Float[Array, "b h w n"],
+    tuple[Float[Array, " n"], Float[Array, " n"]],
+    list[tuple[Float[Array, " d"], Float[Array, " d"]]],
+]:
+    """Append the new channels of each layer, which sees all channels before its own.
+
+    Args:
+        x: Channels at the start.
+        moments: Mean and (biased) variance of each of them over batch and positions.
+        layers: The layers, in order.
+
+    Returns:
+        `x` followed by the new channels; the moments of all of these; and those of the inputs of each layer's second
+        normalization, which are for running averages: they pass no gradient on. Differentiable in reverse mode only.
+    """
+    return _forward(x, moments, layers)[0]
+
+
+def _forward(x, moments, layers):
+    shape, start = x.shape, x.shape[-1]
+    growth = layers[0].kernel.shape[-1]
+    x = _in_parts(jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, growth * len(layers)))))
+    saved = []
+    for width, layer in zip(range(start, x.shape[-1], growth), layers, strict=True):
+        gain, offset = gain_and_offset(layer.scale, layer.bias, *moments)
+
+        def squeeze(_, x, width=width, layer=layer, gain=gain, offset=offset):
+            new = jax.nn.relu(x[..., :width] * gain + offset) @ layer.squeeze
+            return None, (new, _total(new), _total(new * new))
+
+        squeezed, *sums = lax.scan(squeeze, None, x)[1]
+        inner = _moments(*sums, squeezed)
+        gain, offset = gain_and_offset(layer.inner_scale, layer.inner_bias, *inner)
+
+        def extend(_, squeezed, layer=layer, gain=gain, offset=offset):
+            new = convolve(jax.nn.relu(squeezed * gain + offset), layer.kernel)
+            return None, (new, _total(new), _total(new * new))
+
+        new, *sums = lax.scan(extend, None, squeezed)[1]
+        x = x.at[..., width : width + growth].set(new)
+        moments = tuple(jnp.concatenate(pair) for pair in zip(moments, _moments(*sums, new), strict=True))
+        saved.append((squeezed, inner))
+    outputs = x.reshape(*shape[:-1], -1), moments, [inner for _, inner in saved]
+    return outputs, (x, moments, saved, layers)
+
+
+def _backward(saved, cotangents):
+    x, (mean, variance), saved, layers = saved
+    gradient, (of_mean, of_variance), _ = cotangents
+    shape, gradient = gradient.shape, gradient.reshape(x.shape)
+    growth = layers[0].kernel.shape[-1]
+    of_layers = []
+    for layer, (squeezed, inner) in zip(reversed(layers), reversed(saved), strict=True):
+        width = len(layer.scale)
+        own = slice(width, width + growth)
+        (gain, offset), pull = jax.vjp(gain_and_offset, layer.inner_scale, layer.inner_bias, *inner)
+        own_moments = _moments_gradient(of_mean[own], of_variance[own], mean[own], x)
+
+        def through_kernel(_, parts, layer=layer, own=own, gain=gain, offset=offset, own_moments=own_moments):
+            x, gradient, squeezed = parts
+            of_new = gradient[..., own] + own_moments(x[..., own])
+            inner = squeezed * gain + offset
+            of_inner = convolve(of_new, flipped(layer.kernel)) * (inner > 0)
+            of_kernel = kernel_gradient(jax.nn.relu(inner), of_new, layer.kernel.shape[:2])
+            return None, (of_inner, of_kernel, _total(of_inner * squeezed), _total(of_inner))
+
+        of_inner, *sums = lax.scan(through_kernel, None, (x, gradient, squeezed))[1]
+        of_kernel, *sums = _summed(sums)
+        of_inner_scale, of_inner_bias, *of_moments = pull(tuple(sums))
+        inner_moments = _moments_gradient(*of_moments, inner[0], squeezed)
+        inner_gain = gain
+        (gain, offset), pull = jax.vjp(gain_and_offset, layer.scale, layer.bias, mean[:width], variance[:width])
+
+        def through_squeeze(
+            gradient, parts, width=width, layer=layer, gain=gain, offset=offset, inner_gain=inner_gain,
+            inner_moments=inner_moments,
+        ):  # fmt: skip
+            part, x, squeezed, of_inner = parts
+            of_squeezed = of_inner * inner_gain + inner_moments(squeezed)
+            x = x[..., :width]
+            outer = x * gain + offset
+            of_outer = (of_squeezed @ layer.squeeze.T) * (outer > 0)
+            of_squeeze = jnp.tensordot(jax.nn.relu(outer), of_squeezed, ((0, 1, 2), (0, 1, 2)))
+            gradient = gradient.at[part, ..., :width].add(of_outer * gain)
+            return gradient, (of_squeeze, _total(of_outer * x), _total(of_outer))
+
+        gradient, sums = lax.scan(through_squeeze, gradient, (jnp.arange(len(x)), x, squeezed, of_inner))
+        of_squeeze, *sums = _summed(sums)
+        of_scale, of_bias, *of_moments = pull(tuple(sums))
+        of_mean, of_variance = of_mean[:width] + of_moments[0], of_variance[:width] + of_moments[1]
+        of_layers.append(TrainedLayer(of_scale, of_bias, of_squeeze, of_inner_scale, of_inner_bias, of_kernel))
+    start = len(layers[0].scale)
+    return gradient.reshape(shape)[..., :start], (of_mean, of_variance), of_layers[::-1]
+
+
+trained_dense_block.defvjp(_forward, _backward)
+
+
+def _in_parts(x):
+    """Return x as (parts, b / parts, h, w, c).
+
+    Where there are several devices, a batch is split over them already, and a GPU wants all at once: one part.
+    """
+    batch, height, width, _ = x.shape
+    parts = 1
+    if jax.device_count() == 1 and jax.default_backend() == "cpu":
+        parts = next(
+            n
+            for n in range(1, batch + 1)
+            if n == batch or (batch % n == 0 and batch // n * height * width <= _POSITIONS)
+        )
+    return x.reshape(parts, batch // parts, height, width, -1)
+
+
+def _total(x):
+    return x.sum((0, 1, 2))
+
+
+def _summed(of_parts):
+    return [leaf.sum(0) for leaf in of_parts]
+
+
+def _moments(totals, squares, x):
+    """Return the moments of the channels of x from each part's sums."""
+    count = x.size // x.shape[-1]
+    mean = totals.sum(0) / count
+    # As in `layers.moments`: rounding can make the difference negative.
+    return mean, jnp.maximum(squares.sum(0) / count - jnp.square(mean), 0)
+
+
+def _moments_gradient(of_mean, of_variance, mean, x):
+    """Return the gradient with respect to x through the moments of its channels, as a function of a part of x."""
+    count = x.size // x.shape[-1]
+    slope = 2 * of_variance / count
+    level = of_mean / count - slope * mean
+    return lambda part: slope * part + level
