@@ -9,6 +9,7 @@ What the tables need is kept, and with `--samples` also what a document says of 
 import argparse
 import csv
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -72,6 +73,7 @@ def collect(
         [row(cell) for cell in summary["cells"]],
         list(_each_sample(folder / "samples.csv")) if samples else [],
         [(PICTURES / new).relative_to(results.ROOT).as_posix() for new in pictures.values()],
+        collected=shlex.join([*["--samples"] * samples, *(f"--picture={old}={new}" for old, new in pictures.items())]),
     )
     return results.write(result, results.RESULTS)
 

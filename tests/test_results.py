@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path
 
+import again
 import collect
 import generate
 import pytest
@@ -232,6 +233,7 @@ def test_a_run_becomes_a_result(run, tmp_path):
     assert [sample["sample"] for sample in result.samples] == [0, 1]
     assert result.samples[1]["gap"] == 1.5
     assert result.pictures == ["images/toy.png"]
+    assert result.collected == "--samples --picture=figure.png=toy.png"
     assert (tmp_path / "images" / "toy.png").read_bytes() == b"a picture"
 
 
@@ -239,3 +241,21 @@ def test_a_run_becomes_a_result(run, tmp_path):
 def test_a_run_of_changed_code_is_refused(run, change):
     with pytest.raises(ValueError, match="must be the run of one commit"):
         collect.collect(run(**change), "toy", command="jifv reproduce toy")
+
+
+def test_what_measures_again(monkeypatch, tmp_path):
+    """A command for all of its results; one of `jifv` is collected as it was."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "same_code", lambda commit: commit == "1" * 40)
+    toy = results.Result("a", COMMIT, False, "", {}, "python benchmarks/toy.py --case 'DNde, 8'", "2026-01-01", [])
+    run = toy._replace(name="b", command="jifv reproduce toy", collected="--samples --picture=figure.png=toy.png")
+    for result in (toy, toy._replace(name="a-part"), run, toy._replace(name="new", commit="1" * 40)):
+        results.write(result, tmp_path)
+    found = again.commands(["a", "b", "a-part", "new"])
+    assert found == {toy.command: ["a", "a-part"], run.command: ["b"]}
+    (script,) = again.steps(toy.command, ["a", "a-part"])
+    assert script[1:] == ["benchmarks/toy.py", "--case", "DNde, 8", "--out", str(tmp_path)]
+    measure, collect_it = again.steps(run.command, ["b"])
+    assert measure[1:5] == ["-m", "jifv", "reproduce", "toy"]
+    assert measure[-1] == collect_it[2] == str(again.RUNS / "b")
+    assert collect_it[3:] == ["b", "--command", run.command, "--samples", "--picture=figure.png=toy.png"]

@@ -44,6 +44,7 @@ class Result(NamedTuple):
         samples: What was measured of each sample, where a document says it.
         pictures: Paths of the pictures of this run, from the repository's root.
         note: What a reader of the numbers must know.
+        collected: Options of `collect.py`, for a run of `jifv reproduce`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Result(NamedTuple):
     samples: Sequence[dict[str, Any]] = ()
     pictures: Sequence[str] = ()
     note: str = ""
+    collected: str = ""
 
 
 def measured_here(name: str, *, threads: int | None = None) -> Result:
@@ -96,6 +98,11 @@ def checkout() -> tuple[str | None, bool | None]:
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITINGS)
     return commit, None if changes is None else bool(changes)
+
+
+def same_code(commit: str | None) -> bool:
+    """Whether what can change a number is at HEAD as it was at a commit; False if that is unknown here."""
+    return commit is not None and _git("diff", "--quiet", commit, "HEAD", "--", ".", *_WRITINGS) is not None
 
 
 def machine(threads: int | None = None) -> str:
