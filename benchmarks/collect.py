@@ -85,7 +85,7 @@ def row(cell: dict) -> dict:
     kept["counts"] = {flag: count for flag, count in cell["counts"].items() if count}
     kept["stationarity"] = {"median": cell["stationarity"]["median"]}
     kept["angles"] = {
-        name: {which: angle[which] for which in ("median", "p90")} for name, angle in cell["angles"].items()
+        name: {which: angle[which] for which in ("median", "interval", "p90")} for name, angle in cell["angles"].items()
     }
     return {name: value for name, value in kept.items() if value not in (None, [], {})}
 

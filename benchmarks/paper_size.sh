@@ -14,6 +14,11 @@ declare -A options=(
   [dncl]="" [dn4cl]="" [srnet]="" [dnde]="--samples 32"
   [gn4c-smooth]="--samples 64 --batch-size 8" [gn4c]="--samples 16 --batch-size 8"
 )
+# The paper's figures at this size: new names in docs/images.
+declare -A pictures=(
+  [dncl]=paper-dncl.png [dn4cl]=paper-dn4cl.png [srnet]=paper-srnet.png [dnde]=paper-dnde.png
+  [gn4c-smooth]=paper-gn4c-smooth.png [gn4c]=paper-gn4c.png
+)
 order=(dncl dn4cl srnet gn4c-smooth dnde gn4c)
 
 failed=()
@@ -26,7 +31,8 @@ for study in "${@:-${order[@]}}"; do
   command=(jifv reproduce "$study" --preset paper ${options[$study]})
   echo "$(date -u +%FT%TZ) ${command[*]}"
   if "${command[@]}" --quiet --out "runs/paper/$study"; then
-    python benchmarks/collect.py "runs/paper/$study" "paper-$study" --command "${command[*]}" || failed+=("$study")
+    python benchmarks/collect.py "runs/paper/$study" "paper-$study" --command "${command[*]}" \
+      --samples --picture "figure.png=${pictures[$study]}" || failed+=("$study")
   else
     failed+=("$study")
   fi

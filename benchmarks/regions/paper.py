@@ -1,6 +1,6 @@
 """README and docs/paper.md: the paper's claims."""
 
-from harness.numbers import degrees, fixed, scientific, significant
+from harness.numbers import degrees, fixed, scientific, significant, span
 from harness.tables import markdown
 
 from regions.registry import block, words
@@ -46,7 +46,7 @@ def gn4c(*results):
     rows = []
     for row in (row for result in results for row in result.rows):
         label = f"kinks rounded, smoothing {row['smoothing']:g}" if row["smoothing"] else "the network as it is"
-        cells = (*_median_and_p90(row, "prediction"), degrees(row["angles"]["response"]["median"]))
+        cells = (_interval(row, "prediction"), degrees(row["angles"]["prediction"]["p90"]), _interval(row, "response"))
         similar = (fixed(row["ssim"][name]["median"], 3) for name in similarities)
         rows.append((label, _size(row), str(row["samples"]), _steps(row), *cells, fixed(row["beta"][0]), *similar))
     return markdown((*columns, *(f"SSIM, {name}" for name in similarities)), rows)
@@ -58,9 +58,9 @@ def classes(*results):
     columns = ("", "kinks", "samples", "steps", "prediction in R¹⁰", "on V", "90th percentile on V", "response on V")
     rows = []
     for row in (row for result in results for row in result.rows):
-        angles = (row["angles"]["prediction"]["median"], *row["angles"]["prediction_on_v"].values())
+        on_v = (_interval(row, "prediction_on_v"), degrees(row["angles"]["prediction_on_v"]["p90"]))
         shares = (fixed(share) for share in row["beta"][:3])
-        cells = (*map(degrees, angles), degrees(row["angles"]["response_on_v"]["median"]), *shares)
+        cells = (degrees(row["angles"]["prediction"]["median"]), *on_v, _interval(row, "response_on_v"), *shares)
         rows.append((_title(row), _kinks(row), str(row["samples"]), _steps(row), *cells))
     return markdown((*columns, "β₀", "β₁", "β₂"), rows, left=2)
 
@@ -129,12 +129,23 @@ _OUTCOME = ("prediction", "90th percentile", "response", "β₀", "‖JᵀBv*‖
 
 
 def _outcome(row):
-    angles = (*_median_and_p90(row, "prediction_on_v"), degrees(row["angles"]["response_on_v"]["median"]))
-    return *angles, fixed(row["beta"][0], 3), significant(row["stationarity"]["median"], 2)
+    angles = (_interval(row, "prediction_on_v"), degrees(row["angles"]["prediction_on_v"]["p90"]))
+    return (
+        *angles,
+        _interval(row, "response_on_v"),
+        fixed(row["beta"][0], 3),
+        significant(row["stationarity"]["median"], 2),
+    )
 
 
 def _median_and_p90(row, name):
     return tuple(degrees(row["angles"][name][which]) for which in ("median", "p90"))
+
+
+def _interval(row, name):
+    """The median with the bootstrap's interval of it, where the run has one."""
+    angle = row["angles"][name]
+    return degrees(angle["median"]) + (f" ({span(angle['interval'], degrees)})" if angle.get("interval") else "")
 
 
 def _steps(row):

@@ -4,6 +4,7 @@ import json
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 from support.fake_results import changed
 from support.toy import FEATURES, TOY
 
@@ -91,6 +92,17 @@ def test_angles_in_the_summary_are_those_of_numpy(written, results):
     [cell] = written[1]["cells"]
     assert cell["angles"]["prediction"]["median"] == pytest.approx(np.median(angles), rel=1e-3)
     assert cell["angles"]["prediction"]["p90"] == pytest.approx(np.percentile(angles, 90), rel=1e-3)
+
+
+def test_interval_of_a_median():
+    """Its ends are order statistics, at the ranks between which a fair coin falls 95 times of a hundred."""
+    angles = np.random.default_rng(0).permutation(np.arange(1.0, 102))
+    ranks = scipy.stats.binom.ppf([0.025, 0.975], 101, 0.5)
+    assert report._interval(np.append(angles, np.nan)) == pytest.approx(ranks, abs=2)
+
+
+def test_no_interval_of_one_sample():
+    assert report._interval(np.array([np.nan, 3.0])) is None
 
 
 def test_outlier_filter_counts_what_it_keeps_and_loses(results):

@@ -16,6 +16,8 @@ from jifv.objectives import sparseness
 
 GOOD = 10.0
 """Degrees below which a prediction counts as good, to say what the outlier filter loses."""
+CONFIDENCE = 0.95
+"""How often the bootstrap's interval of a median is meant to hold it."""
 STABLE = (0.8, 0.9, 0.95)
 """SSIM after re-optimization for the prediction below which the outlier filter drops a sample. The threshold of the
 paper is not known."""
@@ -73,7 +75,10 @@ def cell_summary(results: Results) -> dict[str, Any]:
     return {
         **settings_of(results),
         "seconds_per_sample": results.seconds,
-        "angles": {name: _median_and_p90(degrees) for name, degrees in evaluation.angles.items()},
+        "angles": {
+            name: _median_and_p90(degrees) | {"interval": _interval(degrees)}
+            for name, degrees in evaluation.angles.items()
+        },
         "beta": realized.mean_beta,
         "last_singular_value": {"median": np.nanmedian(last), "largest": np.nanmax(last)},
         "stationarity": {
@@ -94,7 +99,10 @@ def cell_summary(results: Results) -> dict[str, Any]:
             }
             for index, space in enumerate(results.calibrated.spaces, 1)
         ],
-        "ssim": {name: {"median": np.nanmedian(evaluation.ssim[name])} for name in OBJECTIVES},
+        "ssim": {
+            name: {"median": np.nanmedian(evaluation.ssim[name]), "interval": _interval(evaluation.ssim[name])}
+            for name in OBJECTIVES
+        },
         "outlier_filter": [_filtered(results, least) for least in STABLE],
         "counts": {name: int(flag.sum()) for name, flag in found.items()},
         "listed": {name: np.flatnonzero(flag).tolist() for name, flag in found.items()},
@@ -155,6 +163,17 @@ def _filtered(results: Results, least: float) -> dict[str, Any]:
         "good_dropped": int(((angle < GOOD) & ~kept).sum()),
         "bad_kept": int(((angle >= GOOD) & kept).sum()),
     }
+
+
+def _interval(values: np.ndarray) -> list[float] | None:
+    """Return where the median of all samples of this kind lies, as far as these tell, or None if they are too few."""
+    from scipy import stats  # slow to import
+
+    finite = values[np.isfinite(values)]
+    if len(finite) < 2:
+        return None
+    options = {"confidence_level": CONFIDENCE, "n_resamples": 1000, "method": "percentile", "rng": 0}
+    return [float(end) for end in stats.bootstrap((finite,), np.median, **options).confidence_interval]
 
 
 def _median_and_p90(values: np.ndarray) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jifv.experiments.options import OPTIONS
-from jifv.experiments.report.summary import GOOD
+from jifv.experiments.report.summary import CONFIDENCE, GOOD
 from jifv.experiments.results import FLAGS, OBJECTIVES, STAGES
 
 _SHORT = {"Algorithm 1": "Alg. 1", "re-optimization": "re-opt."}
@@ -121,6 +121,7 @@ def _one(cell: Mapping[str, Any]) -> list[Table]:
         (
             label.replace("Rⁿ", f"R^{features}").replace("V", f"V (dimension {dimension})", 1),
             _text(cell["angles"][name]["median"]),
+            _span(cell["angles"][name]["interval"]),
             _text(cell["angles"][name]["p90"]),
         )
         for name, label in _ANGLES.items()
@@ -128,7 +129,7 @@ def _one(cell: Mapping[str, Any]) -> list[Table]:
     ]
     shares = cell["beta"][:5]
     return [
-        Table("angle to the target, degrees", ("", "median", "90th percentile"), angles),
+        Table("angle to the target, degrees", ("", "median", f"{CONFIDENCE:.0%} interval", "90th percentile"), angles),
         *_spaces(cell),
         Table(
             "share of the target in the last singular vectors of BJ",
@@ -191,6 +192,10 @@ def _several(cells: Sequence[Mapping[str, Any]]) -> Table:
         for cell in cells
     ]
     return Table("median angle to the target, degrees", columns, rows)
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    return "–" if interval is None else " to ".join(map(_text, interval))
 
 
 def _text(value: Any, digits: int = 2) -> str:
