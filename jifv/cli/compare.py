@@ -19,7 +19,7 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Network in which to visualize, in `jifv models list`.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Network in which to invert.")],
     layer: pictures.Layer = None,
-    second_layer: Annotated[str | None, typer.Option(help="That of B, if it is called otherwise there.")] = None,
+    second_layer: Annotated[str | None, typer.Option(help="That of B, if it has another name there.")] = None,
     feature: Annotated[
         list[str] | None, typer.Option(help="Feature of A, by index or name; once or several times. All by default.")
     ] = None,

@@ -45,7 +45,7 @@ def show(name: Annotated[str, typer.Argument(help="Name in `jifv models list`.")
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="googlenet: torchvision's weights, 50 MB.")],
-    url: Annotated[str | None, typer.Option(help="Another place that has the same file.")] = None,
+    url: Annotated[str | None, typer.Option(help="Another address of the same file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Download a network's public weights, check them, and convert them to the cache folder (JIFV_CACHE)."""
