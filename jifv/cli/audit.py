@@ -19,7 +19,7 @@ def audit(
     sources: pictures.Sources,
     claim: Annotated[
         list[str] | None,
-        typer.Option(help="Feature that every picture is claimed to visualize, by index or name; once or several times."),
+        typer.Option(help="Feature that every picture is claimed to visualize, by index or name; may be repeated."),
     ] = None,
     direction: Annotated[
         list[Path] | None, typer.Option(help="A .npy or .npz file with such a direction in feature space, or several.")

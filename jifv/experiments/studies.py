@@ -138,7 +138,7 @@ _GN4C_QUICK = {"adam_steps": 800, "lbfgs_steps": 100, "reoptimize_steps": 10, "s
 _GN4C_QUICK |= {"input_size": 112}
 _SRNET_QUICK = {"adam_steps": 200, "lbfgs_steps": 100, "reoptimize_steps": 40, "samples": 8}
 
-_DNDE_CELLS = grid(_DNDE, features=(8, 16, 32, 64, 128, 256, 342), power=_POWERS) + grid(
+_DNDE_CELLS = grid(_DNDE, features=(8, 32, 128, 342), power=_POWERS) + grid(
     replace(_DNDE, features=32), aggregation=("mean", "pick"), power=_POWERS
 )
 _DNDE_QUICK_CELLS = grid(_DNDE, features=(8, 32), power=(0, 2)) + grid(

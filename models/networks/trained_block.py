@@ -63,80 +63,95 @@ def trained_dense_block(
 
 
 def _forward(x, moments, layers):
-    shape, start = x.shape, x.shape[-1]
-    growth = layers[0].kernel.shape[-1]
+    shape, growth = x.shape[:-1], layers[0].kernel.shape[-1]
     x = _in_parts(jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, growth * len(layers)))))
-    saved = []
-    for width, layer in zip(range(start, x.shape[-1], growth), layers, strict=True):
-        gain, offset = gain_and_offset(layer.scale, layer.bias, *moments)
+    kept = []
+    for layer in layers:
+        x, moments, of_layer = _append(x, moments, layer)
+        kept.append(of_layer)
+    return (x.reshape(*shape, -1), moments, [inner for _, inner in kept]), (x, moments, kept, layers)
 
-        def squeeze(_, x, width=width, layer=layer, gain=gain, offset=offset):
-            new = jax.nn.relu(x[..., :width] * gain + offset) @ layer.squeeze
-            return None, (new, _total(new), _total(new * new))
 
-        squeezed, *sums = lax.scan(squeeze, None, x)[1]
-        inner = _moments(*sums, squeezed)
-        gain, offset = gain_and_offset(layer.inner_scale, layer.inner_bias, *inner)
+def _append(x, moments, layer):
+    """Return x with the channels of a layer, their moments too, and what its gradient needs."""
+    width, growth = len(layer.scale), layer.kernel.shape[-1]
+    gain, offset = gain_and_offset(layer.scale, layer.bias, *moments)
 
-        def extend(_, squeezed, layer=layer, gain=gain, offset=offset):
-            new = convolve(jax.nn.relu(squeezed * gain + offset), layer.kernel)
-            return None, (new, _total(new), _total(new * new))
+    def squeeze(_, x):
+        new = jax.nn.relu(x[..., :width] * gain + offset) @ layer.squeeze
+        return None, (new, _total(new), _total(new * new))
 
-        new, *sums = lax.scan(extend, None, squeezed)[1]
-        x = x.at[..., width : width + growth].set(new)
-        moments = tuple(jnp.concatenate(pair) for pair in zip(moments, _moments(*sums, new), strict=True))
-        saved.append((squeezed, inner))
-    outputs = x.reshape(*shape[:-1], -1), moments, [inner for _, inner in saved]
-    return outputs, (x, moments, saved, layers)
+    squeezed, *sums = lax.scan(squeeze, None, x)[1]
+    inner = _moments(*sums, squeezed)
+    inner_gain, inner_offset = gain_and_offset(layer.inner_scale, layer.inner_bias, *inner)
+
+    def convolved(_, squeezed):
+        new = convolve(jax.nn.relu(squeezed * inner_gain + inner_offset), layer.kernel)
+        return None, (new, _total(new), _total(new * new))
+
+    new, *sums = lax.scan(convolved, None, squeezed)[1]
+    moments = tuple(jnp.concatenate(pair) for pair in zip(moments, _moments(*sums, new), strict=True))
+    return x.at[..., width : width + growth].set(new), moments, (squeezed, inner)
 
 
 def _backward(saved, cotangents):
-    x, (mean, variance), saved, layers = saved
-    gradient, (of_mean, of_variance), _ = cotangents
+    x, moments, kept, layers = saved
+    gradient, of_moments, _ = cotangents
     shape, gradient = gradient.shape, gradient.reshape(x.shape)
-    growth = layers[0].kernel.shape[-1]
     of_layers = []
-    for layer, (squeezed, inner) in zip(reversed(layers), reversed(saved), strict=True):
-        width = len(layer.scale)
-        own = slice(width, width + growth)
-        (gain, offset), pull = jax.vjp(gain_and_offset, layer.inner_scale, layer.inner_bias, *inner)
-        own_moments = _moments_gradient(of_mean[own], of_variance[own], mean[own], x)
+    for layer, of_layer in zip(reversed(layers), reversed(kept), strict=True):
+        gradient, of_moments, weights = _pull(x, moments, of_layer, layer, gradient, of_moments)
+        of_layers.append(weights)
+    return gradient.reshape(shape)[..., : len(layers[0].scale)], of_moments, of_layers[::-1]
 
-        def through_kernel(_, parts, layer=layer, own=own, gain=gain, offset=offset, own_moments=own_moments):
-            x, gradient, squeezed = parts
-            of_new = gradient[..., own] + own_moments(x[..., own])
-            inner = squeezed * gain + offset
-            of_inner = convolve(of_new, flipped(layer.kernel)) * (inner > 0)
-            of_kernel = kernel_gradient(jax.nn.relu(inner), of_new, layer.kernel.shape[:2])
-            return None, (of_inner, of_kernel, _total(of_inner * squeezed), _total(of_inner))
 
-        of_inner, *sums = lax.scan(through_kernel, None, (x, gradient, squeezed))[1]
-        of_kernel, *sums = _summed(sums)
-        of_inner_scale, of_inner_bias, *of_moments = pull(tuple(sums))
-        inner_moments = _moments_gradient(*of_moments, inner[0], squeezed)
-        inner_gain = gain
-        (gain, offset), pull = jax.vjp(gain_and_offset, layer.scale, layer.bias, mean[:width], variance[:width])
+def _pull(x, moments, kept, layer, gradient, of_moments):
+    """Return the gradients of the channels before a layer, of their moments, and of its weights.
 
-        def through_squeeze(
-            gradient, parts, width=width, layer=layer, gain=gain, offset=offset, inner_gain=inner_gain,
-            inner_moments=inner_moments,
-        ):  # fmt: skip
-            part, x, squeezed, of_inner = parts
-            of_squeezed = of_inner * inner_gain + inner_moments(squeezed)
-            x = x[..., :width]
-            outer = x * gain + offset
-            of_outer = (of_squeezed @ layer.squeeze.T) * (outer > 0)
-            of_squeeze = jnp.tensordot(jax.nn.relu(outer), of_squeezed, ((0, 1, 2), (0, 1, 2)))
-            gradient = gradient.at[part, ..., :width].add(of_outer * gain)
-            return gradient, (of_squeeze, _total(of_outer * x), _total(of_outer))
+    Args:
+        x: All channels, in parts.
+        moments: Their moments.
+        kept: What `_append` kept of the layer.
+        layer: The layer.
+        gradient: Gradient of all channels, in parts; complete for those of this layer, but for their moments.
+        of_moments: Gradient of the moments up to those of this layer.
+    """
+    width, growth = len(layer.scale), layer.kernel.shape[-1]
+    own = slice(width, width + growth)
+    squeezed, inner = kept
+    (gain, offset), pull = jax.vjp(gain_and_offset, layer.scale, layer.bias, *(moment[:width] for moment in moments))
+    (inner_gain, inner_offset), inner_pull = jax.vjp(gain_and_offset, layer.inner_scale, layer.inner_bias, *inner)
+    own_moments = _moments_gradient(*(of_moment[own] for of_moment in of_moments), moments[0][own], x)
 
-        gradient, sums = lax.scan(through_squeeze, gradient, (jnp.arange(len(x)), x, squeezed, of_inner))
-        of_squeeze, *sums = _summed(sums)
-        of_scale, of_bias, *of_moments = pull(tuple(sums))
-        of_mean, of_variance = of_mean[:width] + of_moments[0], of_variance[:width] + of_moments[1]
-        of_layers.append(TrainedLayer(of_scale, of_bias, of_squeeze, of_inner_scale, of_inner_bias, of_kernel))
-    start = len(layers[0].scale)
-    return gradient.reshape(shape)[..., :start], (of_mean, of_variance), of_layers[::-1]
+    def through_kernel(_, parts):
+        x, gradient, squeezed = parts
+        of_new = gradient[..., own] + own_moments(x[..., own])
+        inner = squeezed * inner_gain + inner_offset
+        of_inner = convolve(of_new, flipped(layer.kernel)) * (inner > 0)
+        of_kernel = kernel_gradient(jax.nn.relu(inner), of_new, layer.kernel.shape[:2])
+        return None, (of_inner, of_kernel, _total(of_inner * squeezed), _total(of_inner))
+
+    of_inner, *sums = lax.scan(through_kernel, None, (x, gradient, squeezed))[1]
+    of_kernel, of_gain, of_offset = (of_parts.sum(0) for of_parts in sums)
+    of_inner_scale, of_inner_bias, *of_inner_moments = inner_pull((of_gain, of_offset))
+    inner_moments = _moments_gradient(*of_inner_moments, inner[0], squeezed)
+
+    def through_squeeze(gradient, parts):
+        part, x, squeezed, of_inner = parts
+        of_squeezed = of_inner * inner_gain + inner_moments(squeezed)
+        x = x[..., :width]
+        outer = x * gain + offset
+        of_outer = (of_squeezed @ layer.squeeze.T) * (outer > 0)
+        of_squeeze = jnp.tensordot(jax.nn.relu(outer), of_squeezed, ((0, 1, 2), (0, 1, 2)))
+        gradient = gradient.at[part, ..., :width].add(of_outer * gain)
+        return gradient, (of_squeeze, _total(of_outer * x), _total(of_outer))
+
+    gradient, sums = lax.scan(through_squeeze, gradient, (jnp.arange(len(x)), x, squeezed, of_inner))
+    of_squeeze, of_gain, of_offset = (of_parts.sum(0) for of_parts in sums)
+    of_scale, of_bias, *of_earlier = pull((of_gain, of_offset))
+    of_moments = tuple(moment[:width] + earlier for moment, earlier in zip(of_moments, of_earlier, strict=True))
+    weights = TrainedLayer(of_scale, of_bias, of_squeeze, of_inner_scale, of_inner_bias, of_kernel)
+    return gradient, of_moments, weights
 
 
 trained_dense_block.defvjp(_forward, _backward)
@@ -160,10 +175,6 @@ def _in_parts(x):
 
 def _total(x):
     return x.sum((0, 1, 2))
-
-
-def _summed(of_parts):
-    return [leaf.sum(0) for leaf in of_parts]
 
 
 def _moments(totals, squares, x):
