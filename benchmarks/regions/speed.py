@@ -172,6 +172,20 @@ def lbfgs(result):
     )
 
 
+@block("training", "training", packages=("jax", "torch"))
+def training(result):
+    """A gradient of DenseNet's training, by the size of the images."""
+    cases = {}
+    for row in result.rows:
+        cases.setdefault(row["case"], {})[row["side"]] = row["median"]
+    rows = []
+    for case, sides in cases.items():
+        ours, automatic, best = sides["in parts"], sides["automatic"], _best(sides)
+        rows.append((case, *map(duration, (ours, automatic, best)), ratio(automatic / ours), ratio(best / ours)))
+    columns = ("", "in parts", "automatic", "PyTorch's best", "faster than automatic", "faster than PyTorch")
+    return markdown(columns, rows)
+
+
 @block("timings", "timings")
 def timings(result):
     """The paper's Table 1."""

@@ -2,8 +2,8 @@
 
 A core works through the batch in parts that fit into its cache, forward and backward. Between two normalizations a
 layer needs no more of the other parts than sums, so that each layer is two loops over the parts. All channels share one
-array, and so do their gradients. The automatic gradient takes twice the time (benchmarks/training.py): it writes every
-activation of the whole batch to memory, several times.
+array, and so do their gradients. The automatic gradient takes two to three times as long (benchmarks/training.py): it
+writes every activation of the whole batch to memory, several times.
 """
 
 from typing import NamedTuple
