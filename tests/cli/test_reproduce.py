@@ -241,7 +241,9 @@ def test_tables_are_whole_in_any_encoding_at_80_columns(done, charset):
     for name in ("toy-k0", "toy-k2", "FV", "Jacobian", "Opt. 3", "Alg. 1", "re-opt.", "prediction", "response"):
         assert name in result.output
     seconds = [each["seconds_per_sample"]["visualize"] for each in read(done)["cells"]]
-    assert all(f" {each:.2f} " in result.output for each in seconds)
+    # On a fast machine the toy takes less than a hundredth.
+    written = [f"{each:.2f}" if each >= 0.01 else f"{each:.1e}" for each in seconds]
+    assert all(f" {each} " in result.output for each in written)
 
 
 def cost_of(result):
