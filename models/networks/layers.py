@@ -72,8 +72,7 @@ class Norm(nn.Module):
         else:
             mean, variance = batch_moments
             if not self.is_initializing():
-                running = running_mean.value, running_variance.value
-                new = running_moments(*running, *batch_moments, x.size // channels)
+                new = running_moments(running_mean.value, running_variance.value, mean, variance, x.size // channels)
                 running_mean.value, running_variance.value = new
         gain, offset = gain_and_offset(scale, bias, mean, variance, self.epsilon)
         return x * gain + offset

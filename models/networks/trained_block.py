@@ -81,16 +81,17 @@ def _append(x, moments, layer):
         new = jax.nn.relu(x[..., :width] * gain + offset) @ layer.squeeze
         return None, (new, _total(new), _total(new * new))
 
-    squeezed, *sums = lax.scan(squeeze, None, x)[1]
-    inner = _moments(*sums, squeezed)
+    squeezed, totals, squares = lax.scan(squeeze, None, x)[1]
+    inner = _moments(totals, squares, squeezed)
     inner_gain, inner_offset = gain_and_offset(layer.inner_scale, layer.inner_bias, *inner)
 
     def convolved(_, squeezed):
         new = convolve(jax.nn.relu(squeezed * inner_gain + inner_offset), layer.kernel)
         return None, (new, _total(new), _total(new * new))
 
-    new, *sums = lax.scan(convolved, None, squeezed)[1]
-    moments = tuple(jnp.concatenate(pair) for pair in zip(moments, _moments(*sums, new), strict=True))
+    new, totals, squares = lax.scan(convolved, None, squeezed)[1]
+    (mean, variance), (new_mean, new_variance) = moments, _moments(totals, squares, new)
+    moments = jnp.concatenate([mean, new_mean]), jnp.concatenate([variance, new_variance])
     return x.at[..., width : width + growth].set(new), moments, (squeezed, inner)
 
 
@@ -119,9 +120,10 @@ def _pull(x, moments, kept, layer, gradient, of_moments):
     width, growth = len(layer.scale), layer.kernel.shape[-1]
     own = slice(width, width + growth)
     squeezed, inner = kept
-    (gain, offset), pull = jax.vjp(gain_and_offset, layer.scale, layer.bias, *(moment[:width] for moment in moments))
+    (mean, variance), (of_mean, of_variance) = moments, of_moments
+    (gain, offset), pull = jax.vjp(gain_and_offset, layer.scale, layer.bias, mean[:width], variance[:width])
     (inner_gain, inner_offset), inner_pull = jax.vjp(gain_and_offset, layer.inner_scale, layer.inner_bias, *inner)
-    own_moments = _moments_gradient(*(of_moment[own] for of_moment in of_moments), moments[0][own], x)
+    own_moments = _moments_gradient(of_mean[own], of_variance[own], mean[own], x)
 
     def through_kernel(_, parts):
         x, gradient, squeezed = parts
@@ -133,8 +135,8 @@ def _pull(x, moments, kept, layer, gradient, of_moments):
 
     of_inner, *sums = lax.scan(through_kernel, None, (x, gradient, squeezed))[1]
     of_kernel, of_gain, of_offset = (of_parts.sum(0) for of_parts in sums)
-    of_inner_scale, of_inner_bias, *of_inner_moments = inner_pull((of_gain, of_offset))
-    inner_moments = _moments_gradient(*of_inner_moments, inner[0], squeezed)
+    of_inner_scale, of_inner_bias, of_inner_mean, of_inner_variance = inner_pull((of_gain, of_offset))
+    inner_moments = _moments_gradient(of_inner_mean, of_inner_variance, inner[0], squeezed)
 
     def through_squeeze(gradient, parts):
         part, x, squeezed, of_inner = parts
@@ -148,8 +150,8 @@ def _pull(x, moments, kept, layer, gradient, of_moments):
 
     gradient, sums = lax.scan(through_squeeze, gradient, (jnp.arange(len(x)), x, squeezed, of_inner))
     of_squeeze, of_gain, of_offset = (of_parts.sum(0) for of_parts in sums)
-    of_scale, of_bias, *of_earlier = pull((of_gain, of_offset))
-    of_moments = tuple(moment[:width] + earlier for moment, earlier in zip(of_moments, of_earlier, strict=True))
+    of_scale, of_bias, more_of_mean, more_of_variance = pull((of_gain, of_offset))
+    of_moments = of_mean[:width] + more_of_mean, of_variance[:width] + more_of_variance
     weights = TrainedLayer(of_scale, of_bias, of_squeeze, of_inner_scale, of_inner_bias, of_kernel)
     return gradient, of_moments, weights
 
