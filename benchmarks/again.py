@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from harness import results
 
 RUNS = results.ROOT / "runs" / "again"
+"""With a folder for each commit: batches of other code would be resumed, and the mixture refused."""
 
 
 def commands(names: Iterable[str]) -> dict[str, list[str]]:
@@ -37,7 +38,7 @@ def steps(command: str, names: list[str]) -> list[list[str]]:
     if program != "jifv":
         raise ValueError(f"command must be of python or jifv, got {command}")
     (name,) = names
-    run = str(RUNS / name)
+    run = str(RUNS / str(results.checkout()[0]) / name)
     kept = shlex.split(results.read(results.RESULTS / f"{name}.json").collected)
     collect = [sys.executable, "benchmarks/collect.py", run, name, "--command", command, *kept]
     return [[sys.executable, "-m", "jifv", *arguments, "--quiet", "--out", run], collect]

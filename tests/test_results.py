@@ -257,5 +257,5 @@ def test_what_measures_again(monkeypatch, tmp_path):
     assert script[1:] == ["benchmarks/toy.py", "--case", "DNde, 8", "--out", str(tmp_path)]
     measure, collect_it = again.steps(run.command, ["b"])
     assert measure[1:5] == ["-m", "jifv", "reproduce", "toy"]
-    assert measure[-1] == collect_it[2] == str(again.RUNS / "b")
+    assert measure[-1] == collect_it[2] == str(again.RUNS / str(results.checkout()[0]) / "b")
     assert collect_it[3:] == ["b", "--command", run.command, "--samples", "--picture=figure.png=toy.png"]
